@@ -1,0 +1,77 @@
+/** Every failure of this package is one of these: a stable `code`, a message that names the culprit, a `hint` that says what to do next. */
+export class LutraError extends Error {
+  readonly code: string;
+  readonly hint: string;
+  constructor(code: string, message: string, hint: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+    this.hint = hint;
+  }
+}
+
+/** The bytes are not a sound model file. `field` says where the reader stopped believing them. */
+export class BadModelFileError extends LutraError {
+  constructor(readonly path: string, readonly field: string, problem: string,
+    hint = 'The file is damaged or incomplete: download or pack it again.') {
+    super('BAD_MODEL_FILE', `${path}: ${field}: ${problem}`, hint);
+  }
+}
+
+/** A sound file of a kind this version cannot run. */
+export class UnsupportedFormatError extends LutraError {
+  constructor(readonly path: string, readonly field: string, problem: string, hint: string) {
+    super('UNSUPPORTED_FORMAT', `${path}: ${field}: ${problem}`, hint);
+  }
+}
+
+/** An option or argument out of its range. */
+export class BadArgumentError extends LutraError {
+  constructor(readonly argument: string, problem: string, hint = 'See the documentation of this option for its range.') {
+    super('BAD_ARGUMENT', `${argument}: ${problem}`, hint);
+  }
+}
+
+/** A file or folder that is not there, or cannot be read or written. */
+export class FileAccessError extends LutraError {
+  constructor(readonly path: string, problem: string, hint: string, options?: ErrorOptions) {
+    super('FILE_ACCESS', `${path}: ${problem}`, hint, options);
+  }
+}
+
+/** More memory is needed than 32-bit WebAssembly or the machine gives. Sizes in bytes. */
+export class OutOfMemoryError extends LutraError {
+  constructor(readonly needed: number, readonly available: number, hint: string) {
+    super('OUT_OF_MEMORY', `needs ${needed} bytes of memory, ${available} can be had`, hint);
+  }
+}
+
+/** Prompt and answer do not fit into the context. Counts in tokens. */
+export class ContextFullError extends LutraError {
+  constructor(readonly used: number, readonly limit: number) {
+    super('CONTEXT_FULL', `${used} tokens do not fit into a context of ${limit}`,
+      'Shorten the prompt, or load the model with a larger `context` if it was trained for one.');
+  }
+}
+
+/** The engine died under a call: a trap, or a worker that went away. Load the model again. */
+export class EngineCrashError extends LutraError {
+  constructor(readonly operation: string, cause?: unknown) {
+    super('ENGINE_CRASH', `the engine stopped during ${operation}: ${cause instanceof Error ? cause.message : String(cause ?? 'no reason given')}`,
+      'Load the model again. If it happens twice with the same input, please report it.', { cause });
+  }
+}
+
+/** Use of a model or session after `dispose()`. */
+export class DisposedError extends LutraError {
+  constructor(what: string) {
+    super('DISPOSED', `this ${what} was disposed`, `Create a new ${what}.`);
+  }
+}
+
+/** This JavaScript engine lacks something that is needed. */
+export class EnvironmentError extends LutraError {
+  constructor(missing: string, hint: string) {
+    super('ENVIRONMENT', `missing: ${missing}`, hint);
+  }
+}

@@ -1,0 +1,80 @@
+/** What the runtime knows of a model, whatever file it came from. */
+export interface ModelConfig {
+  /** 'llama' or 'bitnet': for people; the engine follows the fields below. */
+  architecture: string;
+  dim: number;
+  hiddenDim: number;
+  nLayers: number;
+  nHeads: number;
+  nHeadsKv: number;
+  headDim: number;
+  vocabSize: number;
+  /** Longest sequence the model was trained for, in tokens. */
+  contextLength: number;
+  normEps: number;
+  ropeTheta: number;
+  activation: 'silu' | 'relu2';
+  /** The head reads the embedding's rows. */
+  tiedHead: boolean;
+  bosId: number | null;
+  eosIds: number[];
+  /** Whether a prompt starts with `bosId`. */
+  addBos: boolean;
+}
+
+export type LayoutName = 'f32' | 'int8' | 'planes' | 'ternary';
+export type CodingName = 'none' | 'f32' | 'f16' | 'i16';
+
+/** A block of columns of a linear layer, in one layout. Columns [colBegin, colEnd) of the matrix, all rows. */
+export interface PartInfo {
+  layout: LayoutName;
+  /** Bit planes: 1–4 for 'planes', 2 for 'ternary', 0 otherwise. */
+  planes: number;
+  /** Columns that share parameters: 32, 64 or 128; 0 where the layout has no groups. */
+  groupSize: number;
+  coding: CodingName;
+  colBegin: number;
+  colEnd: number;
+  /** Name of the U8 tensor that holds the tiles. */
+  tensor: string;
+}
+
+/** y = bias + rowScale * sum of parts; one part, or SEGMENTS parts summed (p0 + p1) + (p2 + p3). */
+export interface LinearInfo {
+  rows: number;
+  cols: number;
+  parts: PartInfo[];
+  /** Name of the F32 tensor of one scale per row, padded to whole tiles. */
+  rowScale: string;
+  bias?: string;
+}
+
+export interface TensorInfo {
+  dtype: string;
+  shape: number[];
+  /** Byte range relative to the start of the data section. */
+  begin: number;
+  end: number;
+}
+
+/** The checked header of a packed file. */
+export interface PackedHeader {
+  version: number;
+  config: ModelConfig;
+  linears: Record<string, LinearInfo>;
+  tensors: Record<string, TensorInfo>;
+  /** File offset of the data section (a multiple of 64). */
+  dataOffset: number;
+  dataBytes: number;
+  provenance: Record<string, unknown>;
+}
+
+/** Random access to the bytes of one file, wherever they are. */
+export interface ByteSource {
+  /** For messages: path, URL or a given name. */
+  readonly name: string;
+  readonly size: number;
+  /** Fills `target` from `offset`; rejects with a typed error when fewer bytes are there. `target` may view shared memory. */
+  read(target: Uint8Array, offset: number): Promise<void>;
+  close(): Promise<void>;
+}
