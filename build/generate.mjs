@@ -10,17 +10,24 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const layout = JSON.parse(readFileSync(join(root, 'cpp/layout.json'), 'utf8'));
 const types = {
   u32: { size: 4, cpp: 'uint32_t', set: 'setUint32', ts: 'number' },
-  ptr: { size: 4, cpp: 'const void*', set: 'setUint32', ts: 'number' },
   f32: { size: 4, cpp: 'float', set: 'setFloat32', ts: 'number' },
   f64: { size: 8, cpp: 'double', set: 'setFloat64', ts: 'number' },
   u64: { size: 8, cpp: 'uint64_t', set: 'setBigUint64', ts: 'bigint' },
 };
+/** `T* name` is a pointer to constant T, `mut T* name` to one that is written through. */
+function typeOf(type) {
+  if (!type.endsWith('*')) return types[type] ?? fail(`unknown field type ${type}`);
+  const target = type.slice(0, -1).replace('mut ', '');
+  const cpp = types[target]?.cpp ?? (target === 'u8' ? 'uint8_t' : `struct ${target}`);
+  return { size: 4, cpp: `${type.startsWith('mut ') ? '' : 'const '}${cpp}*`, set: 'setUint32', ts: 'number' };
+}
 
 function struct(fields) {
   let offset = 0, align = 1;
   const placed = fields.map(field => {
-    const [type, name] = field.split(' ');
-    const { size } = types[type] ?? fail(`unknown field type ${type}`);
+    const name = field.slice(field.lastIndexOf(' ') + 1);
+    const type = typeOf(field.slice(0, field.lastIndexOf(' ')));
+    const { size } = type;
     offset = Math.ceil(offset / size) * size;
     align = Math.max(align, size);
     const at = offset;
@@ -42,8 +49,8 @@ ${Object.entries(layout.constants).map(([n, v]) => `constexpr uint32_t ${n} = ${
 
 ${Object.entries(layout.enums).map(([n, names]) => `enum class ${n} : uint32_t { ${names.join(', ')} };`).join('\n')}
 
-${structs.map(s => `struct ${s.name} {\n${s.fields.map(f => `  ${types[f.type].cpp} ${f.name};`).join('\n')}\n};
-static_assert(sizeof(void*) != 4 || sizeof(${s.name}) == ${s.size});`).join('\n\n')}
+${structs.map(s => `struct ${s.name} {\n${s.fields.map(f => `  ${f.type.cpp} ${f.name};`).join('\n')}\n};
+static_assert(sizeof(${s.name}) == ${s.size});`).join('\n\n')}
 `;
 
 const ts = `${header}
@@ -52,9 +59,9 @@ ${Object.entries(layout.constants).map(([n, v]) => `export const ${n} = ${v};`).
 ${Object.entries(layout.enums).map(([n, names]) => `export const ${n} = { ${names.map((v, i) => `${v}: ${i}`).join(', ')} } as const;`).join('\n')}
 
 ${structs.map(s => `export const sizeOf${s.name} = ${s.size};
-export interface ${s.name}Fields { ${s.fields.map(f => `${f.name}: ${types[f.type].ts}`).join('; ')} }
+export interface ${s.name}Fields { ${s.fields.map(f => `${f.name}: ${f.type.ts}`).join('; ')} }
 export function write${s.name}(view: DataView, at: number, value: ${s.name}Fields): void {
-${s.fields.map(f => `  view.${types[f.type].set}(at + ${f.at}, value.${f.name}, true);`).join('\n')}
+${s.fields.map(f => `  view.${f.type.set}(at + ${f.at}, value.${f.name}, true);`).join('\n')}
 }`).join('\n\n')}
 `;
 
