@@ -1,0 +1,118 @@
+/**
+ * cpp/ -> dist/wasm/lutra-{simd,relaxed}{,-shared}.wasm
+ *
+ *   node build/wasm.mjs [--only simd[,relaxed-shared…]] [--out FOLDER] [--no-opt]
+ *
+ * Every .cc below cpp/ goes into every variant. An object is compiled again when its source, a header it read, the flags
+ * or the compiler changed. `--no-opt` leaves out wasm-opt and keeps function names, for looking at what the compiler made.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { generate } from './generated.mjs';
+import { toolchain } from './toolchain.mjs';
+import { BuildError, cache, dist, files, hashOf, ifMain, inParallel, root, run, say, shown, step, withBuildLock, writeWhole } from './util.mjs';
+import { checkWasm } from './wasm-check.mjs';
+
+const STACK_BYTES = JSON.parse(readFileSync(join(root, 'cpp', 'layout.json'), 'utf8')).constants.STACK_BYTES;
+
+export const variants = {
+  'simd': { compile: [], opt: [] },
+  'simd-shared': { compile: ['-matomics', '-DLUTRA_SHARED=1'], opt: ['--enable-threads'] },
+  'relaxed': { compile: ['-mrelaxed-simd', '-DLUTRA_RELAXED=1'], opt: ['--enable-relaxed-simd'] },
+  'relaxed-shared': { compile: ['-mrelaxed-simd', '-matomics', '-DLUTRA_RELAXED=1', '-DLUTRA_SHARED=1'], opt: ['--enable-relaxed-simd', '--enable-threads'] },
+};
+
+const compileFlags = [
+  '--target=wasm32-unknown-emscripten', '-O3', '-std=c++20',
+  // One rounding an operation, everywhere: no contraction, and never -ffast-math.
+  '-ffp-contract=off', '-fno-exceptions', '-fno-rtti', '-fno-threadsafe-statics', '-fvisibility=hidden',
+  '-msimd128', '-mbulk-memory', '-mnontrapping-fptoint', '-msign-ext', '-mmutable-globals',
+  '-Wall', '-Wextra', '-Werror=return-type',
+  '-Icpp', '-Icpp/generated',
+];
+
+const linkFlags = [
+  '--no-entry', '--export-dynamic', '--export=__heap_base', '--import-memory', '--gc-sections', '--strip-debug',
+  // The stack comes first in memory: running over its end traps instead of overwriting data.
+  '-z', `stack-size=${STACK_BYTES}`, '--stack-first',
+  // Only the limit: the memory is made by the runtime, as large as the model's plan needs.
+  '--max-memory=4294967296',
+];
+
+const optFlags = ['-O3', '--strip-debug', '--strip-producers', '--strip-target-features', '--enable-simd',
+  '--enable-bulk-memory', '--enable-bulk-memory-opt', '--enable-nontrapping-float-to-int', '--enable-sign-ext', '--enable-mutable-globals'];
+const wasmOpt = join(root, 'node_modules', 'binaryen', 'bin', 'wasm-opt');
+const binaryenVersion = () => JSON.parse(readFileSync(join(root, 'node_modules', 'binaryen', 'package.json'), 'utf8')).version;
+
+/** Builds the named variants into `out`; object files are kept under `work`. */
+export async function buildWasm({ only = Object.keys(variants), sources = files(join(root, 'cpp'), /\.cc$/), out = join(dist, 'wasm'), work = cache, optimise = true, force = false } = {}) {
+  if (sources.length === 0) throw new BuildError('There is no .cc file below cpp/.');
+  const unknown = only.find(name => !variants[name]);
+  if (unknown) throw new BuildError(`There is no variant "${unknown}"; there are ${Object.keys(variants).join(', ')}.`);
+  const tools = await toolchain();
+
+  const start = performance.now();
+  const objects = Object.fromEntries(only.map(name => [name, []]));
+  let compiled = 0;
+  await inParallel(only.flatMap(name => sources.map((source, index) => async () => {
+    const { object, fresh } = await compile(source, name, tools, work);
+    objects[name][index] = object;
+    compiled += fresh;
+  })));
+  if (compiled > 0) say(`  C++: compiled ${compiled} of ${only.length * sources.length} objects in ${((performance.now() - start) / 1000).toFixed(1)} s  (${tools.from}: ${tools.version})`);
+
+  await inParallel(only.map(name => () => {
+    const target = join(out, `lutra-${name}.wasm`);
+    const inputs = { texts: [target, tools.version, binaryenVersion(), ...linkFlags, ...optFlags, ...variants[name].opt, optimise], paths: objects[name] };
+    return step(`wasm ${out === join(dist, 'wasm') ? '' : `${out} `}${name}`, inputs, [target],
+      () => link(objects[name], name, target, tools, optimise), { force });
+  }));
+}
+
+async function compile(source, variant, tools, work) {
+  const object = join(work, 'obj', variant, `${shown(source).replace(/^cpp\//, '').replaceAll('/', '.')}.o`);
+  const record = `${object}.json`;
+  const flags = [...compileFlags, ...variants[variant].compile, `-ffile-prefix-map=${root}=.`];
+  const key = paths => hashOf({ texts: [tools.version, tools.sysroot, ...compileFlags, ...variants[variant].compile], paths });
+  if (existsSync(object) && existsSync(record)) {
+    const last = JSON.parse(readFileSync(record, 'utf8'));
+    const paths = last.paths.map(path => join(root, path));
+    if (paths.every(path => existsSync(path)) && key(paths) === last.key) return { object, fresh: 0 };
+  }
+  mkdirSync(dirname(object), { recursive: true });
+  const dependencies = `${object}.d`;
+  rmSync(record, { force: true });
+  await run(tools.clang, [...flags, `--sysroot=${tools.sysroot}`, '-MMD', '-MF', dependencies, '-c', shown(source), '-o', object])
+    .then(() => {}, error => { throw new BuildError(`${shown(source)} does not compile (${variant}).\n${error.message}`); });
+  // A make rule, "object: source header …"; system headers are left out by -MMD, and stand in the compiler's version.
+  const paths = readFileSync(dependencies, 'utf8').replace(/\\\r?\n/g, ' ').replace(/^.*?\.o:/s, '').trim().split(/\s+/)
+    .filter(path => !path.startsWith('/') || path.startsWith(root)).map(path => shown(join(root, path.replace(root, ''))));
+  writeWhole(record, JSON.stringify({ key: key(paths.map(path => join(root, path))), paths }));
+  return { object, fresh: 1 };
+}
+
+async function link(objects, variant, target, tools, optimise) {
+  mkdirSync(dirname(target), { recursive: true });
+  const linked = `${target}.${process.pid}.linked`, optimised = `${target}.${process.pid}.tmp`;
+  try {
+    await run(tools.linker, [...linkFlags, ...(variant.endsWith('shared') ? ['--shared-memory'] : []), ...objects, '-o', linked]);
+    if (optimise) await run(process.execPath, [wasmOpt, linked, ...optFlags, ...variants[variant].opt, '-o', optimised]);
+    else renameSync(linked, optimised);
+    await checkWasm(optimised, `lutra-${variant}.wasm`);
+    const bytes = readFileSync(optimised);
+    renameSync(optimised, target);
+    return `${bytes.length} bytes, ${gzipSync(bytes, { level: 9 }).length} gzipped`;
+  } finally {
+    rmSync(linked, { force: true });
+    rmSync(optimised, { force: true });
+  }
+}
+
+await ifMain(import.meta, async args => {
+  const value = flag => args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined;
+  await withBuildLock(async () => {
+    await generate();
+    await buildWasm({ only: value('--only')?.split(','), out: value('--out'), optimise: !args.includes('--no-opt') });
+  });
+});
