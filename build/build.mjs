@@ -1,0 +1,26 @@
+/**
+ * `npm run build`: everything that is published, into dist/. Steps whose inputs did not change are left out.
+ *
+ *   node build/build.mjs [--force]
+ */
+import { ensureDependencies } from './setup.mjs';
+import { ifMain, say, withBuildLock } from './util.mjs';
+
+export async function build({ force = false } = {}) {
+  await ensureDependencies();
+  // Only now: these need the dependencies.
+  const [{ generate }, { buildWasm }, { buildPackers }, { buildTypes }, { buildBundles }] = await Promise.all(
+    ['generated', 'wasm', 'packers', 'types', 'bundle'].map(name => import(`./${name}.mjs`)));
+  say('building dist/');
+  const start = performance.now();
+  await withBuildLock(async () => {
+    await generate();
+    await buildWasm({ force });
+    await buildPackers({ force });
+    await buildTypes({ force });
+    await buildBundles({ force });
+  });
+  say(`built in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+}
+
+await ifMain(import.meta, args => build({ force: args.includes('--force') }));

@@ -1,0 +1,96 @@
+/** src/ -> dist/*.js, by esbuild: the library, its two workers and the command line, each one file. */
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { generate } from './generated.mjs';
+import { dist, files, ifMain, root, say, step, withBuildLock, writeWhole } from './util.mjs';
+
+const readJson = path => JSON.parse(readFileSync(path, 'utf8'));
+
+/** What every bundle of this repository is made with; tests and benchmarks too. */
+export const common = {
+  absWorkingDir: root,
+  bundle: true,
+  write: false,
+  format: 'esm',
+  target: 'es2022',
+  charset: 'utf8',
+  logLevel: 'silent',
+  // Paths in tsconfig.json are for the type checker only.
+  tsconfigRaw: '{}',
+  define: { __LUTRA_VERSION__: JSON.stringify(readJson(join(root, 'package.json')).version) },
+};
+
+/** The same files run in Node, Deno, Bun and browsers: nothing of Node is imported but as `node:*`, when needed. */
+const neutral = { platform: 'neutral', mainFields: ['module', 'main'], external: ['node:*'] };
+/** The command line is for terminals; some of what it bundles is CommonJS and calls `require` for Node's own modules. */
+const terminal = {
+  platform: 'node',
+  banner: { js: '#!/usr/bin/env node\nimport { createRequire as createRequire_ } from \'node:module\';\nconst require = createRequire_(import.meta.url);' },
+};
+
+const bundles = [
+  { entry: 'src/index.ts', out: 'index', options: neutral },
+  { entry: 'src/worker.ts', out: 'worker', options: neutral },
+  { entry: 'src/pack/worker.ts', out: 'pack-worker', options: neutral },
+  { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
+];
+
+export async function buildBundles({ force = false, strict = true } = {}) {
+  const { build, version } = await import('esbuild');
+  const there = bundles.filter(({ entry }) => existsSync(join(root, entry)) || say(`  ${entry} is not there yet, skipped`));
+  const inputs = {
+    texts: [version, ...there.map(one => one.entry)],
+    paths: [...files(join(root, 'src'), /\.(ts|js|json)$/), join(root, 'build', 'bundle.mjs'), join(root, 'package.json'), join(root, 'package-lock.json')],
+  };
+  let failed = false;
+  await step('bundles', inputs, there.map(({ out }) => join(dist, `${out}.js`)), async () => {
+    const packages = new Set();
+    const sizes = [];
+    for (const { entry, out, options } of there) {
+      try {
+        const result = await build({ ...common, ...options, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: 'linked',
+          minifySyntax: true, minifyWhitespace: true, legalComments: 'linked', metafile: true });
+        for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
+        for (const input of Object.keys(result.metafile.inputs)) {
+          const match = input.match(/^.*node_modules\/((?:@[^/]+\/)?[^/]+)\//);
+          if (match) packages.add(match[0]);
+        }
+        sizes.push(`${out}.js ${Math.round(result.outputFiles.find(file => file.path.endsWith('.js')).contents.length / 1024)} kB`);
+      } catch (error) {
+        // One half-written entry shall not keep the others from being tried.
+        if (strict || !error.errors) throw error.errors ? new Error(await explain(error)) : error;
+        failed = true;
+        say(await explain(error));
+      }
+    }
+    writeIfChanged(join(dist, 'THIRD-PARTY-LICENSES.txt'), Buffer.from(licences(packages)));
+    return sizes.join(', ');
+  }, { force });
+  return !failed;
+}
+
+async function explain(error) {
+  const { formatMessages } = await import('esbuild');
+  return (await formatMessages(error.errors, { kind: 'error' })).join('\n');
+}
+
+/** The licence texts of all packages whose code is inside the bundles. */
+function licences(folders) {
+  const texts = [...folders].sort().map(folder => {
+    const { name, version, license } = readJson(join(root, folder, 'package.json'));
+    const file = readdirSync(join(root, folder)).find(entry => /^licen[cs]e/i.test(entry));
+    if (!file) throw new Error(`${name} is bundled but has no licence file to ship.`);
+    return `${name} ${version} (${license})\n\n${readFileSync(join(root, folder, file), 'utf8').trim()}\n`;
+  });
+  return `The JavaScript files of this folder contain code of these packages.\n\n${texts.join(`\n${'-'.repeat(80)}\n\n`)}`;
+}
+
+/** Leaves equal files alone, so that programs that are running from them see no half of one. */
+export function writeIfChanged(path, contents) {
+  if (!existsSync(path) || !readFileSync(path).equals(contents)) writeWhole(path, contents);
+}
+
+await ifMain(import.meta, () => withBuildLock(async () => {
+  await generate();
+  if (!await buildBundles({ strict: false })) process.exitCode = 1;
+}));

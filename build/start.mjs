@@ -1,0 +1,21 @@
+/** `npm start [-- words of a prompt, or options of lutra run]`: sets up what is missing, then runs the embedded model. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from './build.mjs';
+import { BuildError, dist, ifMain, root } from './util.mjs';
+
+const model = join(root, 'models', 'stories.lutra.safetensors');
+const prompt = 'Once upon a time';
+
+await ifMain(import.meta, async args => {
+  await build();
+  if (!existsSync(model)) throw new BuildError(`The embedded model is missing: ${model}. Restore it with "git checkout models".`);
+  const words = args.findIndex(arg => arg.startsWith('-'));
+  const given = (words < 0 ? args : args.slice(0, words)).join(' ');
+  const options = words < 0 ? [] : args.slice(words);
+  const hasPrompt = options.some(option => /^(-p|--prompt)(=|$)/.test(option));
+  const child = spawn(process.execPath, [join(dist, 'cli.js'), 'run', model, ...(hasPrompt ? [] : ['-p', given || prompt]), ...options], { stdio: 'inherit' });
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
+  process.exitCode = await new Promise(resolve => child.on('close', (code, signal) => resolve(signal ? 1 : code)));
+});
