@@ -4,7 +4,7 @@
  *   node build/build.mjs [--force]
  */
 import { ensureDependencies } from './setup.mjs';
-import { ifMain, say, withBuildLock } from './util.mjs';
+import { BuildError, ifMain, say, withBuildLock } from './util.mjs';
 
 export async function build({ force = false } = {}) {
   await ensureDependencies();
@@ -13,13 +13,15 @@ export async function build({ force = false } = {}) {
     ['generated', 'wasm', 'packers', 'types', 'bundle'].map(name => import(`./${name}.mjs`)));
   say('building dist/');
   const start = performance.now();
+  const failed = [];
   await withBuildLock(async () => {
     await generate();
-    await buildWasm({ force });
-    await buildPackers({ force });
-    await buildTypes({ force });
-    await buildBundles({ force });
+    // One part that does not compile hides no mistake of another.
+    for (const part of [buildWasm, buildPackers, buildTypes, buildBundles]) {
+      await part({ force }).catch(error => { failed.push(error); });
+    }
   });
+  if (failed.length > 0) throw new BuildError(failed.map(error => error instanceof BuildError ? error.message : error.stack).join('\n\n'));
   say(`built in ${((performance.now() - start) / 1000).toFixed(1)} s`);
 }
 
