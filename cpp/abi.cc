@@ -1,0 +1,86 @@
+// Everything the host can call. Addresses and counts cross unsigned; structs are those of layout.json.
+// The host checks sizes before it calls (src/engine/plan.ts): a wrong address can at worst damage this instance's memory.
+#include "model/forward.h"
+#include "model/sample.h"
+#include "parallel/crew.h"
+
+#define LUTRA_EXPORT extern "C" __attribute__((visibility("default"), used))
+
+using namespace lutra;
+
+// Each worker of a crew has its own stack in the shared memory: called first, with its upper end.
+asm(R"(
+  .globaltype __stack_pointer, i32
+  .globl setStack
+  .type setStack,@function
+  setStack:
+  .functype setStack (i32) -> ()
+  local.get 0
+  global.set __stack_pointer
+  end_function
+  .export_name setStack, setStack
+)");
+
+LUTRA_EXPORT void _initialize() {}
+
+// Name of the kernel that runs a part (C string); 0 if there is none.
+LUTRA_EXPORT const char* kernelName(const Part* part) {
+  const Kernel* kernel = kernelFor(*part);
+  return kernel ? kernel->name : nullptr;
+}
+
+// Bytes of workspace; 0: no kernel for one of the layers. The sampler's scratch is part of it.
+static size_t samplerBytes(uint32_t vocab) { return size_t{roundUp(vocab, 128)} * 8; }
+static uint8_t* samplerScratch;
+
+LUTRA_EXPORT uint32_t workspaceBytes(const Model* model) {
+  const size_t bytes = planForward(*model);
+  return bytes ? static_cast<uint32_t>(bytes + samplerBytes(model->vocabSize)) : 0;
+}
+// workspace: zeroed, aligned to ALIGN.
+LUTRA_EXPORT void bind(const Model* model, uint8_t* workspace) {
+  bindForward(*model, workspace);
+  samplerScratch = workspace + planForward(*model);
+}
+
+// A pass: begin(rows), then run(steps) until all steps are done; run returns 0 if the crew died.
+LUTRA_EXPORT uint32_t begin(const Row* rows, uint32_t m) {
+  setRows(rows, m);
+  return forwardSteps();
+}
+LUTRA_EXPORT uint32_t run(uint32_t from, uint32_t to, uint32_t threads) { return crewRun(from, to, threads); }
+
+LUTRA_EXPORT void follow(uint32_t rank) { crewFollow(rank); }
+LUTRA_EXPORT void dismiss() { crewDismiss(); }
+LUTRA_EXPORT void fail() { crewFail(); }
+
+LUTRA_EXPORT const float* logits(uint32_t i) { return logitsOf(i); }
+LUTRA_EXPORT uint32_t sample(uint32_t i, const Sampling* options) {
+  float* work = reinterpret_cast<float*>(samplerScratch);
+  return sampleToken(logitsOf(i), vocabSize(), *options, work, reinterpret_cast<uint32_t*>(work + roundUp(vocabSize(), 128)));
+}
+LUTRA_EXPORT double logProbability(uint32_t i, uint32_t token) { return logProbabilityOf(logitsOf(i), vocabSize(), token); }
+LUTRA_EXPORT uint64_t hashLogits(uint32_t i, uint64_t hash) { return hashBits(logitsOf(i), vocabSize(), hash); }
+
+// One linear layer alone, for tests, benchmarks and calibration: out[m][ld] = layer(x[m][ld]), ld = padded rows or
+// columns, whichever is more. arena: linearBytes() of zeroed memory.
+static ActsSet alone;
+LUTRA_EXPORT uint32_t linearBytes(const Linear* l, uint32_t m) {
+  alone.n = 0;
+  if (!alone.need(*l)) return 0;
+  Arena arena{0};
+  arena.take<float>(size_t{SEGMENTS} * m * padded(l->rows));
+  alone.allocate(arena, m);
+  return static_cast<uint32_t>(arena.at);
+}
+LUTRA_EXPORT void linear(const Linear* l, const float* x, uint32_t m, float* out, void* base, uint32_t reference) {
+  alone.n = 0;
+  alone.need(*l);
+  Arena arena{reinterpret_cast<uintptr_t>(base)};
+  float* partial = arena.take<float>(size_t{SEGMENTS} * m * padded(l->rows));
+  alone.allocate(arena, m);
+  const Worker w{reference ? referenceOps : fastOps, 0, 1};
+  for (uint32_t i = 0; i < alone.n; i++) alone.acts[i].m = m;
+  for (uint32_t i = 0; i < m; i++) prepareActs(w, alone, alone.mask(*l), x + i * padded(l->cols), l->cols, i, true);
+  applyLinear(w, *l, alone, out, partial, padded(l->rows), {0, tilesOf(l->rows)});
+}

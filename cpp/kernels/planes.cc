@@ -1,0 +1,216 @@
+// Bit planes by table lookup (the idea of T-MAC): HLQ at 1-4 bits, groups of any size, and ternary.
+//
+//   y = sum over groups of  scale * sum_p s_p I_p + z' * sum,     I_p = sum of the table entries plane p selects
+//
+// Layout: docs/format.md. 16 rows lie side by side, a byte holds 8 columns of a row, so one swizzle looks up 4 columns
+// of 16 rows. Per plane and octet: load, split nibbles, two lookups, add as bytes (entries are biased so that the sum of
+// two fits a byte), then the carry-split accumulator: T += bytes as int16, H += high bytes; at the end rows 0-7 are
+// T - (H << 8) and rows 8-15 are H. T and H start at minus the bias, which is then free.
+// Exact tables (Prep::exact, i8) have a second one for the upper three bits of the sums: X += its bytes.
+//
+// Bound: 10 vector instructions per plane, octet and vector of activations (14 exact); memory beyond 70 GOPS.
+#include "kernels/kernels.h"
+#include "kernels/sweep.h"
+
+extern "C" {
+// Loaded, not written as a constant: V8 would rebuild the constant at every use inside the loop.
+__attribute__((visibility("default"), used)) uint8_t kNibbles[16] = {15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15, 15};
+}
+
+namespace lutra::kernels {
+namespace {
+
+// Sums of one plane over a group, int16, in row order.
+struct Sums {
+  V low, high;  // rows 0-7, 8-15
+};
+
+// I[t][p] for T input vectors. table: the tables of the first vector of this group; stride: bytes to the next vector's.
+template <int P, bool Exact, int T>
+LUTRA_INLINE void lookUp(const uint8_t* w, const uint8_t* table, size_t stride, uint32_t octets, Sums (*I)[P]) {
+  constexpr int kBias = Exact ? 2 * 512 : 2 * 64;  // of the two entries of an octet
+  const V nibbles = load(kNibbles);
+  V t16[T][P], h16[T][P], x16[T][P];
+  // Exact tables: the bias is taken off after the halves are joined (it does not fit the low half).
+  const V t0 = wasm_i16x8_splat(static_cast<int16_t>(Exact ? 0 : -static_cast<int>(octets) * kBias * 257));
+  const V h0 = wasm_i16x8_splat(static_cast<int16_t>(Exact ? 0 : -static_cast<int>(octets) * kBias));
+  for (int t = 0; t < T; t++) {
+    for (int p = 0; p < P; p++) t16[t][p] = t0, h16[t][p] = h0, x16[t][p] = wasm_i32x4_splat(0);
+  }
+#pragma clang loop unroll(disable)
+  for (uint32_t o = 0; o < octets; o++) {
+#pragma unroll
+    for (int p = 0; p < P; p++) {
+      const V v = load(w + p * TILE_ROWS);
+      const V low = wasm_v128_and(v, nibbles), high = wasm_v128_and(wasm_u16x8_shr(v, 4), nibbles);
+#pragma unroll
+      for (int t = 0; t < T; t++) {
+        const uint8_t* e = table + t * stride;
+        const V sum = wasm_i8x16_add(swizzle(load(e), low), swizzle(load(e + (Exact ? 32 : 16)), high));
+        t16[t][p] = wasm_i16x8_add(t16[t][p], sum);
+        h16[t][p] = wasm_i16x8_add(h16[t][p], wasm_u16x8_shr(sum, 8));
+        if constexpr (Exact) x16[t][p] = wasm_i8x16_add(x16[t][p], wasm_i8x16_add(swizzle(load(e + 16), low), swizzle(load(e + 48), high)));
+      }
+    }
+    w += P * TILE_ROWS;
+    table += Exact ? 64 : 32;
+  }
+  for (int t = 0; t < T; t++) {
+    for (int p = 0; p < P; p++) {
+      V low = wasm_i16x8_sub(t16[t][p], wasm_i16x8_shl(h16[t][p], 8)), high = h16[t][p];
+      if constexpr (Exact) {
+        // x16 holds bytes <= 14 per octet, 224 per 128 columns: rows 0-7 in the even, 8-15 in the odd bytes.
+        const V bias = wasm_i16x8_splat(static_cast<int16_t>(octets * kBias));
+        low = wasm_i16x8_sub(wasm_i16x8_add(low, wasm_i16x8_shl(wasm_v128_and(x16[t][p], wasm_i16x8_splat(255)), 7)), bias);
+        high = wasm_i16x8_sub(wasm_i16x8_add(high, wasm_i16x8_shl(wasm_u16x8_shr(x16[t][p], 8), 7)), bias);
+      }
+      I[t][p] = {low, high};
+    }
+  }
+}
+
+LUTRA_INLINE V floatsLow(V i16) { return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(i16)); }
+LUTRA_INLINE V floatsHigh(V i16) { return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(i16)); }
+
+// Four of the 16 sums of a plane, rows 4i .. 4i + 3, as floats.
+LUTRA_INLINE V floats(const Sums& s, int i) {
+  const V half = i < 2 ? s.low : s.high;
+  return i & 1 ? floatsHigh(half) : floatsLow(half);
+}
+
+// Parameter v of rows 4i .. 4i + 3.
+template <Coding C> LUTRA_INLINE V parameter(const uint8_t* p, int v, int i) {
+  if constexpr (C == Coding::f32) return load(p + (v * TILE_ROWS + 4 * i) * 4);
+  else return halfToFloatV(wasm_u32x4_load16x4(p + (v * TILE_ROWS + 4 * i) * 2));
+}
+
+template <int P, Prep A, Coding C> struct Planes {
+  const Part& w;
+  const Acts& a;
+  static constexpr bool kExact = A != Prep::lut;
+
+  uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
+  size_t chunkBytes() const { return groupBytes(P, w.groupSize, P + 1, C); }
+  void finish(float*, uint32_t) const {}
+
+  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+    const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
+    const size_t stride = static_cast<size_t>(w.groupSize) * (kExact ? 8 : 4);
+    Sums I[T][P];
+    lookUp<P, kExact, T>(tile, a.table + at * stride, stride, octets, I);
+    const uint8_t* parameters = tile + octets * P * TILE_ROWS;
+#pragma unroll
+    for (int t = 0; t < T; t++) {
+      float* y = out + t * ld;
+      if constexpr (C == Coding::i16) addInteger(parameters, I[t], a.sumq[at + t], a.scale + at + t, y);
+      else addFloat(parameters, I[t], a.sum + at + t, a.scale + at + t, y);
+    }
+  }
+
+  // sum_p s_p I_p + z' sumq as 16-bit products summed in pairs of planes; wraps like the reference.
+  LUTRA_INLINE void addInteger(const uint8_t* parameters, const Sums* I, int32_t sumq, const float* scale, float* y) const {
+    const V xs = wasm_i32x4_splat(sumq & 0xffff), vs = splatAt(scale);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const auto value = [&](int v) { return load(parameters + (v * TILE_ROWS + 8 * half) * 2); };
+      const auto sum = [&](int p) { return half ? I[p].high : I[p].low; };
+      const V z = value(P);
+      V low = wasm_i32x4_dot_i16x8(wasm_i32x4_extend_low_i16x8(z), xs);
+      V high = wasm_i32x4_dot_i16x8(wasm_i32x4_extend_high_i16x8(z), xs);
+#pragma unroll
+      for (int p = 0; p + 1 < P; p += 2) {
+        const V a0 = sum(p), a1 = sum(p + 1), q0 = value(p), q1 = value(p + 1);
+        low = wasm_i32x4_add(low, wasm_i32x4_dot_i16x8(wasm_i16x8_shuffle(a0, a1, 0, 8, 1, 9, 2, 10, 3, 11),
+                                                       wasm_i16x8_shuffle(q0, q1, 0, 8, 1, 9, 2, 10, 3, 11)));
+        high = wasm_i32x4_add(high, wasm_i32x4_dot_i16x8(wasm_i16x8_shuffle(a0, a1, 4, 12, 5, 13, 6, 14, 7, 15),
+                                                         wasm_i16x8_shuffle(q0, q1, 4, 12, 5, 13, 6, 14, 7, 15)));
+      }
+      if constexpr (P % 2 == 1) {
+        const V a0 = sum(P - 1), q0 = value(P - 1);
+        low = wasm_i32x4_add(low, wasm_i32x4_extmul_low_i16x8(a0, q0));
+        high = wasm_i32x4_add(high, wasm_i32x4_extmul_high_i16x8(a0, q0));
+      }
+      store(y + 8 * half, add(load(y + 8 * half), mul(wasm_f32x4_convert_i32x4(low), vs)));
+      store(y + 8 * half + 4, add(load(y + 8 * half + 4), mul(wasm_f32x4_convert_i32x4(high), vs)));
+    }
+  }
+
+  LUTRA_INLINE void addFloat(const uint8_t* parameters, const Sums* I, const float* total, const float* scale, float* y) const {
+    const V vx = splatAt(total), vs = splatAt(scale);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      V sum = splat(0), middle = splat(0);
+#pragma unroll
+      for (int p = 0; p < P; p++) {
+        const V s = parameter<C>(parameters, p, i);
+        sum = add(sum, mul(floats(I[p], i), s));
+        middle = add(middle, s);
+      }
+      const V z = add(parameter<C>(parameters, P, i), mul(middle, splat(0.5f)));
+      store(y + 4 * i, add(add(load(y + 4 * i), mul(z, vx)), mul(sum, vs)));
+    }
+  }
+};
+
+// plane 0: w = +1, plane 1: w = -1. Sums of w q are exact in float; the activations' one scale comes last.
+template <Coding C> struct Ternary {
+  const Part& w;
+  const Acts& a;
+
+  uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
+  size_t chunkBytes() const { return groupBytes(2, w.groupSize, C == Coding::none ? 0 : 1, C); }
+
+  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+    const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
+    const size_t stride = static_cast<size_t>(w.groupSize) * 8;
+    Sums I[T][2];
+    lookUp<2, true, T>(tile, a.table + at * stride, stride, octets, I);
+#pragma unroll
+    for (int t = 0; t < T; t++) {
+      // Even and at most 2 * 127 * 128, so neither the difference nor the halving loses a bit.
+      const Sums d = {wasm_i16x8_shr(wasm_i16x8_sub(I[t][0].low, I[t][1].low), 1),
+                      wasm_i16x8_shr(wasm_i16x8_sub(I[t][0].high, I[t][1].high), 1)};
+      float* y = out + t * ld;
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        V f = floats(d, i);
+        if constexpr (C != Coding::none) f = mul(f, parameter<C>(tile + octets * 2 * TILE_ROWS, 0, i));
+        store(y + 4 * i, add(load(y + 4 * i), f));
+      }
+    }
+  }
+
+  LUTRA_INLINE void finish(float* y, uint32_t m) const {
+    const V d = splatAt(a.scale + m);
+    for (uint32_t i = 0; i < TILE_ROWS; i += 4) store(y + i, mul(load(y + i), d));
+  }
+};
+
+}  // namespace
+
+template <int P, Prep A, Coding C>
+void matMulPlanes(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  sweep(Planes<P, A, C>{w, a}, w, a, out, ld, begin, end);
+}
+template <Coding C>
+void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  sweep(Ternary<C>{w, a}, w, a, out, ld, begin, end);
+}
+
+#define LUTRA_PLANES(P, A)                                                                                   \
+  template void matMulPlanes<P, A, Coding::f32>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t); \
+  template void matMulPlanes<P, A, Coding::f16>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t); \
+  template void matMulPlanes<P, A, Coding::i16>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
+LUTRA_PLANES(1, Prep::lut)
+LUTRA_PLANES(2, Prep::lut)
+LUTRA_PLANES(3, Prep::lut)
+LUTRA_PLANES(4, Prep::lut)
+LUTRA_PLANES(1, Prep::exact)
+LUTRA_PLANES(2, Prep::exact)
+LUTRA_PLANES(3, Prep::exact)
+LUTRA_PLANES(4, Prep::exact)
+template void matMulTernary<Coding::none>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
+template void matMulTernary<Coding::f32>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
+template void matMulTernary<Coding::f16>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
+
+}  // namespace lutra::kernels

@@ -1,0 +1,84 @@
+// Matrices stored row by row at 8 or 32 bits: embedding, head, the "8-bit" and "f32" levels.
+// 16 rows lie side by side, so every row's sum runs along a lane in column order and nothing is added across lanes.
+//
+//   f32:  y = sum x_k w_k                                      columns as 16 floats
+//   int8: y = scale * sum q_k w_k, q int16, w int8, exact      pairs of columns as 32 bytes: w(r, 2j), w(r, 2j + 1), …
+//
+// Bound: memory. int8: 15 vector instructions for 32 weights (widen, i32x4.dot_i16x8_s, add).
+#include "kernels/kernels.h"
+#include "kernels/sweep.h"
+
+namespace lutra::kernels {
+namespace {
+
+struct F32 {
+  const Part& w;
+  const Acts& a;
+  static constexpr uint32_t kColumns = 32;  // a chunk: 2 KB
+
+  uint32_t chunks() const { return roundUp(w.cols, kColumns) / kColumns; }
+  size_t chunkBytes() const { return kColumns * TILE_ROWS * 4; }
+  void finish(float*, uint32_t) const {}
+
+  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+    const uint32_t k0 = chunk * kColumns, n = w.cols - k0 < kColumns ? w.cols - k0 : kColumns;
+    const float* x = reinterpret_cast<const float*>(a.table) + m * a.ld + w.colBegin + k0;
+    V y[T][4];
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) y[t][i] = load(out + t * ld + 4 * i);
+#pragma clang loop unroll(disable)
+    for (uint32_t k = 0; k < n; k++) {
+      V v[4];
+      for (int i = 0; i < 4; i++) v[i] = load(tile + (k * TILE_ROWS + 4 * i) * 4);
+      for (int t = 0; t < T; t++) {
+        const V xk = splatAt(x + t * a.ld + k);
+        for (int i = 0; i < 4; i++) y[t][i] = add(y[t][i], mul(xk, v[i]));
+      }
+    }
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) store(out + t * ld + 4 * i, y[t][i]);
+  }
+};
+
+struct Int8 {
+  const Part& w;
+  const Acts& a;
+  static constexpr uint32_t kPairs = 64;  // a chunk: 2 KB
+
+  uint32_t pairs() const { return roundUp(w.cols, 2) / 2; }
+  uint32_t chunks() const { return roundUp(pairs(), kPairs) / kPairs; }
+  size_t chunkBytes() const { return kPairs * 32; }
+
+  // Until finish() the 16 floats at `out` hold int32 sums.
+  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+    const uint32_t j0 = chunk * kPairs, n = pairs() - j0 < kPairs ? pairs() - j0 : kPairs;
+    const int16_t* x = reinterpret_cast<const int16_t*>(a.table) + m * a.ld + w.colBegin + 2 * j0;
+    V y[T][4];
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) y[t][i] = load(out + t * ld + 4 * i);
+#pragma clang loop unroll(disable)
+    for (uint32_t j = 0; j < n; j++) {
+      const V top = load(tile + j * 32), bottom = load(tile + j * 32 + 16);
+      const V v[4] = {wasm_i16x8_extend_low_i8x16(top), wasm_i16x8_extend_high_i8x16(top),
+                      wasm_i16x8_extend_low_i8x16(bottom), wasm_i16x8_extend_high_i8x16(bottom)};
+      for (int t = 0; t < T; t++) {
+        const V xj = wasm_v128_load32_splat(x + t * a.ld + 2 * j);
+        for (int i = 0; i < 4; i++) y[t][i] = wasm_i32x4_add(y[t][i], wasm_i32x4_dot_i16x8(xj, v[i]));
+      }
+    }
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) store(out + t * ld + 4 * i, y[t][i]);
+  }
+
+  LUTRA_INLINE void finish(float* y, uint32_t m) const {
+    const V d = splatAt(a.scale + m);
+    for (uint32_t i = 0; i < TILE_ROWS; i += 4) store(y + i, mul(wasm_f32x4_convert_i32x4(load(y + i)), d));
+  }
+};
+
+}  // namespace
+
+void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  sweep(F32{w, a}, w, a, out, ld, begin, end);
+}
+void matMulInt8(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  sweep(Int8{w, a}, w, a, out, ld, begin, end);
+}
+
+}  // namespace lutra::kernels

@@ -1,0 +1,48 @@
+// The one place that says which code runs which weights. Rounded tables (lut) or exact ones per bit width: the measured
+// choice, see docs/performance.md.
+#include "kernels/kernels.h"
+#include "reference/reference.h"
+
+namespace lutra {
+namespace {
+
+#define LUTRA_ROW(P, A, C, NAME) \
+  {NAME, Layout::planes, P, Coding::C, Prep::A, kernels::matMulPlanes<P, Prep::A, Coding::C>}
+#define LUTRA_ROWS(P, A) \
+  LUTRA_ROW(P, A, i16, "planes" #P "-i16-" #A), LUTRA_ROW(P, A, f16, "planes" #P "-f16-" #A), LUTRA_ROW(P, A, f32, "planes" #P "-f32-" #A)
+
+const Kernel kKernels[] = {
+    LUTRA_ROWS(1, lut),
+    LUTRA_ROWS(2, lut),
+    LUTRA_ROWS(3, exact),
+    LUTRA_ROWS(4, exact),
+    {"ternary", Layout::ternary, 2, Coding::none, Prep::i8, kernels::matMulTernary<Coding::none>},
+    {"ternary-f32", Layout::ternary, 2, Coding::f32, Prep::i8, kernels::matMulTernary<Coding::f32>},
+    {"ternary-f16", Layout::ternary, 2, Coding::f16, Prep::i8, kernels::matMulTernary<Coding::f16>},
+    {"int8", Layout::int8, 0, Coding::none, Prep::i16, kernels::matMulInt8},
+    {"f32", Layout::f32, 0, Coding::none, Prep::f32, kernels::matMulF32},
+};
+
+#undef LUTRA_ROWS
+#undef LUTRA_ROW
+
+}  // namespace
+
+const Kernel* kernelFor(const Part& part) {
+  for (const Kernel& k : kKernels) {
+    if (static_cast<uint32_t>(k.layout) == part.layout && k.planes == part.planes && static_cast<uint32_t>(k.coding) == part.coding) return &k;
+  }
+  return nullptr;
+}
+
+const Ops fastOps = {
+    {nullptr, nullptr, nullptr, nullptr},
+    {kernels::prepareF32, kernels::prepareI16, kernels::prepareI8, kernels::prepareLut, kernels::prepareExact},
+    kernels::rmsNorm, kernels::rope, kernels::attend, kernels::gatedUnit};
+
+const Ops referenceOps = {
+    {reference::matMulF32, reference::matMulInt8, reference::matMulPlanes, reference::matMulTernary},
+    {reference::prepareF32, reference::prepareI16, reference::prepareI8, reference::prepareLut, reference::prepareExact},
+    reference::rmsNorm, reference::rope, reference::attend, reference::gatedUnit};
+
+}  // namespace lutra

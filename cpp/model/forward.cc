@@ -1,0 +1,251 @@
+#include "model/forward.h"
+#include <initializer_list>
+#include "math.h"
+
+namespace lutra {
+namespace {
+
+// Everything a pass writes. [m][ld] means MAX_ROWS vectors, each padded with zeros to ld.
+struct State {
+  const Model* model;
+  ActsSet acts;
+  Row rows[MAX_ROWS];
+  uint32_t m;        // rows of this pass
+  uint32_t wanted[MAX_ROWS], nWanted;  // rows whose logits are wanted
+  uint32_t headRows;  // q: nHeads * headDim
+  uint32_t kvRows;    // k, v: nHeadsKv * headDim
+  uint32_t ldWide;    // longest of the vectors below, padded
+  float *x, *q, *k, *v, *attended, *gate, *up, *rope, *logits, *partial;
+  float* scratch[MAX_THREADS];  // a vector, then attention scores
+  uint32_t ldScores, ldLogits;
+};
+State state;
+
+// In order of execution. Attention, feed-forward: per layer.
+enum class Stage : uint32_t { attnInput, qkv, attention, outInput, out, ffnInput, gateUp, downInput, down, count };
+constexpr uint32_t kStages = static_cast<uint32_t>(Stage::count);
+
+bool needAll(ActsSet& acts, const Model& model) {
+  acts.n = 0;
+  bool ok = acts.need(*model.head);
+  for (uint32_t l = 0; l < model.nLayers; l++) {
+    const Layer& y = model.layers[l];
+    for (const Linear* linear : {y.q, y.k, y.v, y.o, y.gate, y.up, y.down}) ok = ok && acts.need(*linear);
+  }
+  return ok;
+}
+
+uint32_t max(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+size_t layOut(State& s, const Model& model, uintptr_t base) {
+  if (!needAll(s.acts, model)) return 0;
+  Arena arena{base};
+  s.model = &model;
+  s.headRows = model.nHeads * model.headDim;
+  s.kvRows = model.nHeadsKv * model.headDim;
+  s.ldWide = padded(max(max(model.dim, model.hiddenDim), max(s.headRows, s.kvRows)));
+  s.ldScores = roundUp(model.contextLength, KV_BLOCK);
+  s.ldLogits = padded(model.vocabSize);
+  for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(size_t{MAX_ROWS} * s.ldWide);
+  s.partial = arena.take<float>(size_t{SEGMENTS} * MAX_ROWS * s.ldWide);
+  s.rope = arena.take<float>(size_t{MAX_ROWS} * model.headDim);
+  s.logits = arena.take<float>(size_t{MAX_ROWS} * s.ldLogits);
+  for (float*& p : s.scratch) p = arena.take<float>(s.ldWide + s.ldScores);
+  s.acts.allocate(arena, MAX_ROWS);
+  return arena.at - base;
+}
+
+// One row of the embedding, out of its tile.
+void gatherRow(const Linear& l, uint32_t row, float* x) {
+  const Part& part = l.parts[0];
+  const uint8_t* tile = part.data + static_cast<size_t>(row / TILE_ROWS) * part.tileBytes;
+  const uint32_t r = row % TILE_ROWS;
+  for (uint32_t k = 0; k < l.cols; k++) {
+    x[k] = part.layout == static_cast<uint32_t>(Layout::int8)
+               ? static_cast<float>(reinterpret_cast<const int8_t*>(tile)[k / 2 * 32 + 2 * r + k % 2]) * l.rowScale[row]
+               : reinterpret_cast<const float*>(tile)[k * TILE_ROWS + r];
+  }
+}
+
+// Cosines and sines of position * ropeTheta^(-2i / headDim), i < headDim / 2 (RoFormer, eq. 15).
+void ropeAngles(const Model& model, uint32_t position, float* rope) {
+  const uint32_t half = model.headDim / 2;
+  const double logTheta = logarithm64(model.ropeTheta);
+  for (uint32_t i = 0; i < half; i++) {
+    double sine, cosine;
+    sineCosine64(position * exponential64(-2.0 * i / model.headDim * logTheta), &sine, &cosine);
+    rope[i] = static_cast<float>(cosine);
+    rope[i + half] = static_cast<float>(sine);
+  }
+}
+
+// KV cache of a session: [layer][KV head][block of positions].
+float* kvOf(const State& s, const Row& row, uint32_t layer, uint32_t head) {
+  const size_t blocks = roundUp(s.model->contextLength, KV_BLOCK) / KV_BLOCK;
+  return row.kv + (layer * s.model->nHeadsKv + head) * blocks * kvBlockFloats(s.model->headDim);
+}
+
+void storeKv(const State& s, uint32_t m, uint32_t layer, uint32_t head) {
+  const uint32_t headDim = s.model->headDim, position = s.rows[m].position, i = position % KV_BLOCK;
+  float* block = kvOf(s, s.rows[m], layer, head) + static_cast<size_t>(position / KV_BLOCK) * kvBlockFloats(headDim);
+  const float *k = s.k + m * s.ldWide + head * headDim, *v = s.v + m * s.ldWide + head * headDim;
+  for (uint32_t d = 0; d < headDim; d++) block[d * KV_BLOCK + i] = k[d];
+  for (uint32_t d = 0; d < headDim; d++) block[(KV_BLOCK + i) * headDim + d] = v[d];
+}
+
+// Vectors of `source` (normalised by `norm` if there is one) prepared for the given layers.
+// With fewer vectors than workers each vector is shared by groups, the norm being computed by everyone.
+void prepare(const Worker& w, State& s, const float* source, uint32_t cols, const float* norm, uint32_t mask,
+             const uint32_t* which, uint32_t m) {
+  for (uint32_t i = 0; i < s.acts.n; i++) s.acts.acts[i].m = m;  // every worker writes the same
+  const bool alone = m >= w.ranks;
+  for (uint32_t i = alone ? w.rank : 0; i < m; i += alone ? w.ranks : 1) {
+    const float* x = source + (which ? which[i] : i) * s.ldWide;
+    if (norm) {
+      float* h = s.scratch[w.rank];
+      w.ops.rmsNorm(h, x, norm, cols, s.model->normEps);
+      for (uint32_t k = cols; k < padded(cols); k++) h[k] = 0;
+      x = h;
+    }
+    prepareActs(w, s.acts, mask, x, cols, i, alone);
+  }
+}
+
+// Rows of a linear layer that a worker computes: whole tiles, and whole heads where the heads are worked on next.
+Range tilesFor(const Worker& w, uint32_t rows, uint32_t headDim) {
+  uint32_t unit = TILE_ROWS;
+  while (headDim && unit % headDim) unit += TILE_ROWS;
+  const Range r = share(rows, unit, w.rank, w.ranks);
+  return {r.begin / TILE_ROWS, tilesOf(r.end)};
+}
+
+void apply(const Worker& w, State& s, const Linear& l, float* out, Range tiles) {
+  if (tiles.begin < tiles.end) applyLinear(w, l, s.acts, out, s.partial, s.ldWide, tiles);
+}
+
+void addResidual(State& s, const float* y, Range tiles) {
+  for (uint32_t m = 0; m < s.m; m++) {
+    for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) s.x[m * s.ldWide + i] += y[m * s.ldWide + i];
+  }
+}
+
+// q, k, v of whole heads; then, as nobody else touches them, RoPE and the KV cache.
+void qkv(const Worker& w, State& s, uint32_t layer) {
+  const Model& model = *s.model;
+  const Layer& y = model.layers[layer];
+  const Range qTiles = tilesFor(w, s.headRows, model.headDim), kvTiles = tilesFor(w, s.kvRows, model.headDim);
+  apply(w, s, *y.q, s.q, qTiles);
+  apply(w, s, *y.k, s.k, kvTiles);
+  apply(w, s, *y.v, s.v, kvTiles);
+  const auto heads = [&](Range tiles, uint32_t n) {
+    const uint32_t end = tiles.end * TILE_ROWS / model.headDim;
+    return Range{tiles.begin * TILE_ROWS / model.headDim, end < n ? end : n};
+  };
+  const Range qHeads = heads(qTiles, model.nHeads), kvHeads = heads(kvTiles, model.nHeadsKv);
+  for (uint32_t m = 0; m < s.m; m++) {
+    const float* angles = s.rope + m * model.headDim;
+    for (uint32_t h = qHeads.begin; h < qHeads.end; h++) w.ops.rope(s.q + m * s.ldWide + h * model.headDim, angles, model.headDim);
+    for (uint32_t h = kvHeads.begin; h < kvHeads.end; h++) {
+      w.ops.rope(s.k + m * s.ldWide + h * model.headDim, angles, model.headDim);
+      storeKv(s, m, layer, h);
+    }
+  }
+}
+
+// Query heads that share a KV head are computed together, so that it is read from memory once.
+void attention(const Worker& w, State& s, uint32_t layer) {
+  const Model& model = *s.model;
+  const uint32_t group = model.nHeads / model.nHeadsKv;
+  const Range mine = share(s.m * model.nHeadsKv, 1, w.rank, w.ranks);
+  for (uint32_t unit = mine.begin; unit < mine.end; unit++) {
+    const uint32_t m = unit / model.nHeadsKv, kvHead = unit % model.nHeadsKv;
+    for (uint32_t h = kvHead * group; h < (kvHead + 1) * group; h++) {
+      const size_t at = m * s.ldWide + h * model.headDim;
+      w.ops.attend(s.attended + at, s.q + at, kvOf(s, s.rows[m], layer, kvHead), s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
+    }
+  }
+}
+
+void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
+  const Model& model = *s.model;
+  const Layer& y = model.layers[layer];
+  const auto mask = [&](const Linear* l) { return s.acts.mask(*l); };
+  switch (stage) {
+    case Stage::attnInput: return prepare(w, s, s.x, model.dim, y.attnNorm, mask(y.q) | mask(y.k) | mask(y.v), nullptr, s.m);
+    case Stage::qkv: return qkv(w, s, layer);
+    case Stage::attention: return attention(w, s, layer);
+    case Stage::outInput: return prepare(w, s, s.attended, s.headRows, y.attnSubNorm, mask(y.o), nullptr, s.m);
+    case Stage::out: {
+      const Range tiles = tilesFor(w, model.dim, 0);
+      apply(w, s, *y.o, s.q, tiles);
+      return addResidual(s, s.q, tiles);
+    }
+    case Stage::ffnInput: return prepare(w, s, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
+    case Stage::gateUp: {
+      const Range tiles = tilesFor(w, model.hiddenDim, 0);
+      apply(w, s, *y.gate, s.gate, tiles);
+      apply(w, s, *y.up, s.up, tiles);
+      const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
+      for (uint32_t m = 0; m < s.m; m++) {
+        w.ops.gatedUnit(s.gate + m * s.ldWide + begin, s.up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
+      }
+      return;
+    }
+    case Stage::downInput: return prepare(w, s, s.gate, model.hiddenDim, y.ffnSubNorm, mask(y.down), nullptr, s.m);
+    case Stage::down: {
+      const Range tiles = tilesFor(w, model.dim, 0);
+      apply(w, s, *y.down, s.up, tiles);
+      return addResidual(s, s.up, tiles);
+    }
+    case Stage::count: return;
+  }
+}
+
+void embed(const Worker& w, State& s) {
+  for (uint32_t m = w.rank; m < s.m; m += w.ranks) {
+    gatherRow(*s.model->embedding, s.rows[m].token, s.x + m * s.ldWide);
+    ropeAngles(*s.model, s.rows[m].position, s.rope + m * s.model->headDim);
+  }
+}
+
+}  // namespace
+
+size_t planForward(const Model& model) {
+  static State scratch;
+  return layOut(scratch, model, 0);
+}
+
+void bindForward(const Model& model, void* base) { layOut(state, model, reinterpret_cast<uintptr_t>(base)); }
+
+void setRows(const Row* rows, uint32_t m) {
+  State& s = state;
+  s.m = m;
+  s.nWanted = 0;
+  for (uint32_t i = 0; i < m; i++) {
+    s.rows[i] = rows[i];
+    if (rows[i].wantLogits) s.wanted[s.nWanted++] = i;
+  }
+}
+
+// embed | stages of every layer | norm and preparation for the head | head
+uint32_t forwardSteps() { return 1 + state.model->nLayers * kStages + (state.nWanted ? 2 : 0); }
+
+void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks) {
+  State& s = state;
+  const Model& model = *s.model;
+  const Worker w{model.reference ? referenceOps : fastOps, rank, ranks};
+  const uint32_t layersEnd = 1 + model.nLayers * kStages;
+  if (step == 0) return embed(w, s);
+  if (step < layersEnd) {
+    const auto stage = static_cast<Stage>((step - 1) % kStages);
+    return layerStage(w, s, (step - 1) / kStages, stage);
+  }
+  if (step == layersEnd) return prepare(w, s, s.x, model.dim, model.norm, s.acts.mask(*model.head), s.wanted, s.nWanted);
+  const Range tiles = tilesFor(w, model.vocabSize, 0);
+  if (tiles.begin < tiles.end) applyLinear(w, *model.head, s.acts, s.logits, nullptr, s.ldLogits, tiles);
+}
+
+float* logitsOf(uint32_t i) { return state.logits + static_cast<size_t>(i) * state.ldLogits; }
+uint32_t vocabSize() { return state.model->vocabSize; }
+
+}  // namespace lutra

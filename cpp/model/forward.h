@@ -1,0 +1,22 @@
+// The forward pass of a Llama-type transformer as a list of steps. Between two steps every worker waits for the others
+// (a join): a crew over one shared memory runs many steps in a row with barriers, another may return to its host at each.
+#pragma once
+#include "model/linear.h"
+
+namespace lutra {
+
+// Bytes of workspace the model needs; 0 if a layer has no kernel.
+size_t planForward(const Model& model);
+// Lays the workspace out at `base` (zeroed memory of that size).
+void bindForward(const Model& model, void* base);
+
+// The rows of the next pass. They are copied. m <= MAX_ROWS.
+void setRows(const Row* rows, uint32_t m);
+uint32_t forwardSteps();
+void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks);
+
+// Logits of the i-th row that wanted them: [vocabSize].
+float* logitsOf(uint32_t i);
+uint32_t vocabSize();
+
+}  // namespace lutra

@@ -1,0 +1,59 @@
+// A linear layer: y = bias + rowScale * (sum of parts), and the prepared activations its parts read.
+#pragma once
+#include "ops.h"
+
+namespace lutra {
+
+// Vectors in memory are padded with zeros to whole groups.
+constexpr uint32_t kVectorPad = 128;
+constexpr uint32_t padded(uint32_t n) { return roundUp(n, kVectorPad); }
+
+// Hands out aligned pieces of one block of memory; with base 0 it only counts.
+struct Arena {
+  uintptr_t at;
+  template <class T> T* take(size_t n) {
+    T* p = reinterpret_cast<T*>(at);
+    at = (at + n * sizeof(T) + ALIGN - 1) / ALIGN * ALIGN;
+    return p;
+  }
+};
+
+// The prepared forms of the current input that a model's kernels ask for: few, as matrices share groups and formats.
+struct ActsSet {
+  static constexpr uint32_t kMost = 12;
+  Acts acts[kMost];
+  uint32_t maxCols[kMost];
+  uint32_t n;
+
+  // Registers what a layer needs; false if there is no kernel for a part or the set is full.
+  bool need(const Linear& l);
+  void allocate(Arena& arena, uint32_t maxRows);
+  Acts* find(const Part& part);
+  // Bit i: acts[i] is read by this layer.
+  uint32_t mask(const Linear& l);
+};
+
+// A contiguous share of n things, in steps of `unit`.
+struct Range {
+  uint32_t begin, end;
+};
+constexpr Range share(uint32_t n, uint32_t unit, uint32_t rank, uint32_t ranks) {
+  const uint32_t units = (n + unit - 1) / unit;
+  const uint32_t end = units * (rank + 1) / ranks * unit;
+  return {units * rank / ranks * unit, end < n ? end : n};
+}
+
+// Who computes: rank of ranks, and with which operations.
+struct Worker {
+  const Ops& ops;
+  uint32_t rank, ranks;
+};
+
+// Prepares vector m (x: [padded(cols)]) for the layers in `mask`; with `alone` the whole of it, else the rank's share.
+void prepareActs(const Worker& w, ActsSet& set, uint32_t mask, const float* x, uint32_t cols, uint32_t m, bool alone);
+
+// out[m * ld + row] for all prepared vectors and rows [tiles.begin * 16, tiles.end * 16).
+// partial: room for SEGMENTS * m * ld floats, used where a layer has several parts.
+void applyLinear(const Worker& w, const Linear& l, ActsSet& set, float* out, float* partial, uint32_t ld, Range tiles);
+
+}  // namespace lutra

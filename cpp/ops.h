@@ -1,0 +1,77 @@
+// The operations of a forward pass, each in two forms with the same signature and the same bits:
+// reference/ is plain scalar code that defines the arithmetic, kernels/ is what runs.
+#pragma once
+#include "generated/layout.h"
+
+namespace lutra {
+
+// How activations are prepared for a matrix product. Done once per input vector, shared by all matrices that read it.
+enum class Prep : uint32_t {
+  f32,    // the values themselves
+  i16,    // one scale for the whole vector, |q| bounded so that no int32 sum over int8 weights can overflow
+  i8,     // BitNet: one scale for the whole vector, 127 / absmax; stored as exact lookup tables
+  lut,    // per group of columns: lookup tables rounded to 8 bits
+  exact,  // per group of columns: int8 values, stored as exact lookup tables
+};
+
+// Up to MAX_ROWS prepared input vectors. Strides: tables and scales are [group][row], so that a kernel that walks the
+// groups finds all rows of a group side by side.
+struct Acts {
+  Prep prep;
+  uint32_t groupSize;  // columns a group
+  uint32_t m;          // rows in use
+  uint32_t ld;         // f32, i16: columns between two rows
+  uint8_t* table;      // lut: [group][m][groupSize / 4][16]; exact, i8: [group][m][groupSize / 4][2][16];
+                       // f32: [m][ld] floats; i16: [m][ld] int16
+  float* scale;        // lut, exact: [group][m], what an integer sum is multiplied by; i16, i8: [m]
+  float* sum;          // lut, exact: [group][m], the sum of the group's inputs
+  int32_t* sumq;       // lut, exact: [group][m], that sum in units of scale, as int16
+};
+
+// Prepares groups [begin, end) of input vector `m`. x: [cols], followed by zeros up to a multiple of 128 columns.
+using Prepare = void (*)(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+
+// out[i * ld + row] = sum of the part over its columns, without the row scale, for input vectors i < a.m and the rows
+// of tiles [begin, end). Rows of a last, partly filled tile are written too.
+using MatMul = void (*)(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+
+// What runs the parts of one layout, number of planes and coding, and the preparation it reads.
+struct Kernel {
+  const char* name;
+  Layout layout;
+  uint32_t planes;
+  Coding coding;
+  Prep prep;
+  MatMul run;
+};
+// The table's entry for a part; null if there is none.
+const Kernel* kernelFor(const Part& part);
+
+struct Ops {
+  MatMul matMul[4];  // by Layout; null: the kernel of the table
+  Prepare prepare[5];  // by Prep
+  // h[i] = (x[i] / rms(x)) * w[i], rms(x) = sqrt(mean x^2 + eps).                                x, h: [n]
+  void (*rmsNorm)(float* h, const float* x, const float* w, uint32_t n, float eps);
+  // Rotates dimension i with i + headDim/2 by the angle whose cosine and sine are rope[i], rope[i + headDim/2].
+  void (*rope)(float* head, const float* rope, uint32_t headDim);
+  // Softmax attention of one query head over positions 0..last of one KV head (layout: kvAt). scores: [last + 16].
+  void (*attend)(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores);
+  // gate[i] = activation(gate[i]) * up[i]                                                        [n]
+  void (*gatedUnit)(float* gate, const float* up, uint32_t n, Activation activation);
+};
+
+extern const Ops referenceOps, fastOps;
+
+constexpr uint32_t roundUp(uint32_t n, uint32_t to) { return (n + to - 1) / to * to; }
+constexpr uint32_t tilesOf(uint32_t rows) { return roundUp(rows, TILE_ROWS) / TILE_ROWS; }
+constexpr uint32_t bytesOf(Coding c) { return c == Coding::none ? 0 : c == Coding::f32 ? 4 : 2; }
+// Bytes of one group of a tile of bit planes: codes, then `values` coded values for each of the 16 rows.
+constexpr uint32_t groupBytes(uint32_t planes, uint32_t groupSize, uint32_t values, Coding c) {
+  return groupSize / 8 * planes * TILE_ROWS + TILE_ROWS * values * bytesOf(c);
+}
+
+// KV cache of one layer and KV head: blocks of KV_BLOCK positions, each K as [headDim][KV_BLOCK], then V as
+// [KV_BLOCK][headDim], so that both the scores and the weighted sum run along the lanes.
+constexpr uint32_t kvBlockFloats(uint32_t headDim) { return 2 * headDim * KV_BLOCK; }
+
+}  // namespace lutra

@@ -1,0 +1,119 @@
+// Reference: products of a part of a weight matrix with prepared activations. One row, one input vector at a time.
+#include "half.h"
+#include "math.h"
+#include "reference/reference.h"
+
+namespace lutra::reference {
+namespace {
+
+// Calls dot(tile, row in tile, input vector) for every output asked for.
+template <class Dot>
+void eachOutput(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end, Dot dot) {
+  for (uint32_t tile = begin; tile < end; tile++) {
+    for (uint32_t m = 0; m < a.m; m++) {
+      for (uint32_t r = 0; r < TILE_ROWS; r++) {
+        out[m * ld + tile * TILE_ROWS + r] = dot(w.data + static_cast<size_t>(tile) * w.tileBytes, r, m);
+      }
+    }
+  }
+}
+
+// Where a group's byte of row r lies among the 16 of a plane: the inverse of ROW(b) = (b >> 1) + 8 (b & 1).
+uint32_t byteOfRow(uint32_t r) { return r < 8 ? 2 * r : 2 * (r - 8) + 1; }
+
+// Value v of row r in the parameters of a group.
+float parameter(const uint8_t* p, Coding coding, uint32_t v, uint32_t r) {
+  const uint32_t i = v * TILE_ROWS + r;
+  if (coding == Coding::f32) return reinterpret_cast<const float*>(p)[i];
+  return halfToFloat(reinterpret_cast<const uint16_t*>(p)[i]);
+}
+
+// Sum over a group of the table entries that the bits of one plane select.
+int32_t lookUp(const uint8_t* codes, uint32_t planes, uint32_t plane, uint32_t r, const Acts& a, uint32_t g, uint32_t m) {
+  const uint32_t quads = a.groupSize / 4;
+  int32_t sum = 0;
+  for (uint32_t o = 0; o < a.groupSize / 8; o++) {
+    const uint32_t byte = codes[(o * planes + plane) * TILE_ROWS + byteOfRow(r)];
+    for (uint32_t half = 0; half < 2; half++) {
+      const uint32_t e = byte >> (4 * half) & 15, t = (g * a.m + m) * quads + 2 * o + half;
+      if (a.prep == Prep::lut) {
+        sum += static_cast<int8_t>(a.table[t * 16 + e] - 64);
+      } else {
+        sum += (a.table[t * 32 + e] | a.table[t * 32 + 16 + e] << 7) - 512;
+      }
+    }
+  }
+  return sum;
+}
+
+}  // namespace
+
+void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  eachOutput(w, a, out, ld, begin, end, [&](const uint8_t* tile, uint32_t r, uint32_t m) {
+    const float* x = reinterpret_cast<const float*>(a.table) + m * a.ld + w.colBegin;
+    float sum = 0;
+    for (uint32_t k = 0; k < w.cols; k++) sum += x[k] * reinterpret_cast<const float*>(tile)[k * TILE_ROWS + r];
+    return sum;
+  });
+}
+
+void matMulInt8(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  eachOutput(w, a, out, ld, begin, end, [&](const uint8_t* tile, uint32_t r, uint32_t m) {
+    const int16_t* x = reinterpret_cast<const int16_t*>(a.table) + m * a.ld + w.colBegin;
+    int32_t sum = 0;
+    for (uint32_t k = 0; k < w.cols; k++) sum += x[k] * static_cast<int8_t>(tile[k / 2 * 32 + 2 * r + k % 2]);
+    return static_cast<float>(sum) * a.scale[m];
+  });
+}
+
+// Per group g, with I_p the looked-up sum of plane p (w = z' + sum s_p (b_p - 1/2), z' = z + sum s_p / 2):
+//   y += scale * sum_p s_p I_p + z' * sum            f32, f16
+//   y += scale * float(sum_p s_p I_p + z' * sumq)    i16: integers, wrapping
+void matMulPlanes(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  const Coding coding = static_cast<Coding>(w.coding);
+  const uint32_t P = w.planes, stride = groupBytes(P, w.groupSize, P + 1, coding);
+  const uint32_t first = w.colBegin / w.groupSize, groups = roundUp(w.cols, w.groupSize) / w.groupSize;
+  eachOutput(w, a, out, ld, begin, end, [&](const uint8_t* tile, uint32_t r, uint32_t m) {
+    float y = 0;
+    for (uint32_t g = 0; g < groups; g++) {
+      const uint8_t* codes = tile + g * stride;
+      const uint8_t* parameters = codes + w.groupSize / 8 * P * TILE_ROWS;
+      const uint32_t at = (first + g) * a.m + m;
+      if (coding == Coding::i16) {
+        const int16_t* q = reinterpret_cast<const int16_t*>(parameters) + r;
+        uint32_t sum = static_cast<uint32_t>(q[P * TILE_ROWS] * static_cast<int16_t>(a.sumq[at]));
+        for (uint32_t p = 0; p < P; p++) sum += static_cast<uint32_t>(q[p * TILE_ROWS] * lookUp(codes, P, p, r, a, first + g, m));
+        y += static_cast<float>(static_cast<int32_t>(sum)) * a.scale[at];
+      } else {
+        float sum = 0, middle = 0;
+        for (uint32_t p = 0; p < P; p++) {
+          const float s = parameter(parameters, coding, p, r);
+          sum += static_cast<float>(lookUp(codes, P, p, r, a, first + g, m)) * s;
+          middle += s;
+        }
+        y += (parameter(parameters, coding, P, r) + middle * 0.5f) * a.sum[at];
+        y += sum * a.scale[at];
+      }
+    }
+    return y;
+  });
+}
+
+// plane 0: w = +1, plane 1: w = -1; the tables give sums of +-q, so half the difference is the sum of w q: exact.
+void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  const Coding coding = static_cast<Coding>(w.coding);
+  const uint32_t stride = groupBytes(2, w.groupSize, coding == Coding::none ? 0 : 1, coding);
+  const uint32_t first = w.colBegin / w.groupSize, groups = roundUp(w.cols, w.groupSize) / w.groupSize;
+  eachOutput(w, a, out, ld, begin, end, [&](const uint8_t* tile, uint32_t r, uint32_t m) {
+    float y = 0;
+    for (uint32_t g = 0; g < groups; g++) {
+      const uint8_t* codes = tile + g * stride;
+      const int32_t sum = (lookUp(codes, 2, 0, r, a, first + g, m) - lookUp(codes, 2, 1, r, a, first + g, m)) / 2;
+      const float s = coding == Coding::none ? 1.0f : parameter(codes + w.groupSize / 8 * 2 * TILE_ROWS, coding, 0, r);
+      y += static_cast<float>(sum) * s;
+    }
+    return y * a.scale[m];
+  });
+}
+
+}  // namespace lutra::reference

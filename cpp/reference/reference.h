@@ -1,0 +1,23 @@
+// The scalar reference: plain, never optimised. It defines every operation down to the bit.
+#pragma once
+#include "ops.h"
+
+namespace lutra::reference {
+
+void prepareF32(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+void prepareLut(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+void prepareExact(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+
+void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+void matMulInt8(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+void matMulPlanes(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+
+void rmsNorm(float* h, const float* x, const float* w, uint32_t n, float eps);
+void rope(float* head, const float* rope, uint32_t headDim);
+void attend(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores);
+void gatedUnit(float* gate, const float* up, uint32_t n, Activation activation);
+
+}  // namespace lutra::reference
