@@ -75,3 +75,16 @@ export class EnvironmentError extends LutraError {
     super('ENVIRONMENT', `missing: ${missing}`, hint);
   }
 }
+
+/** By code: how an error that crossed a worker's border finds its class again. */
+export const errorClasses: Readonly<Record<string, typeof LutraError>> = {
+  BAD_MODEL_FILE: BadModelFileError,
+  UNSUPPORTED_FORMAT: UnsupportedFormatError,
+  BAD_ARGUMENT: BadArgumentError,
+  FILE_ACCESS: FileAccessError,
+  OUT_OF_MEMORY: OutOfMemoryError,
+  CONTEXT_FULL: ContextFullError,
+  ENGINE_CRASH: EngineCrashError,
+  DISPOSED: DisposedError,
+  ENVIRONMENT: EnvironmentError,
+} as unknown as Record<string, typeof LutraError>;

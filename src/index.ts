@@ -1,0 +1,11 @@
+/** Lutra: 2-bit and ternary language models on any CPU. */
+export { loadModel, Generation, Model, Session } from './model.js';
+export type {
+  GenerateOptions, GenerationResult, LoadOptions, LoadProgress, ModelInfo, ModelSource, Piece, Prompt, ScoreOptions, Scores, Timings, WeightLevel,
+} from './runtime/types.js';
+export type { EngineInfo } from './engine/types.js';
+export type { ModelConfig } from './formats/types.js';
+export {
+  BadArgumentError, BadModelFileError, ContextFullError, DisposedError, EngineCrashError, EnvironmentError, FileAccessError, LutraError, OutOfMemoryError,
+  UnsupportedFormatError,
+} from './errors.js';

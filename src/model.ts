@@ -1,0 +1,239 @@
+/** The caller's side: thin handles on a model that lives in a worker. Nothing here computes. */
+import { DisposedError } from './errors.js';
+import { spawn, type WorkerPeer } from './platform/platform.js';
+import { RpcClient, type Call } from './runtime/rpc.js';
+import type {
+  GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource, Piece, Prompt, RuntimeMethods, ScoreOptions, Scores,
+} from './runtime/types.js';
+
+type Client = RpcClient<RuntimeMethods>;
+
+/**
+ * Loads a model into a worker of its own. The calling thread is never blocked. A model that is not packed is packed first,
+ * in memory.
+ *
+ * @throws BadModelFileError, UnsupportedFormatError, FileAccessError: what is wrong with the source
+ * @throws BadArgumentError, OutOfMemoryError, EnvironmentError: what cannot be had
+ * @throws `signal.reason` once `signal` is aborted
+ */
+export async function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
+  options.signal?.throwIfAborted();
+  return connectModel(await spawn('worker.js', { role: 'runtime' }, { unref: true }), source, options);
+}
+
+/** `loadModel` on a runtime that is there already. */
+export async function connectModel(peer: WorkerPeer, source: ModelSource, { onProgress, signal, tokenizer, ...options }: LoadOptions = {}): Promise<Model> {
+  const client: Client = new RpcClient(peer);
+  const args = { source: wireSource(source), options: { ...options, ...(tokenizer && { tokenizer: String(tokenizer) }) } };
+  try {
+    return new Model(client, await cancellable(client.call('load', args, onProgress), signal));
+  } catch (error) {
+    await client.close(new DisposedError('model'));
+    throw error;
+  }
+}
+
+function wireSource(source: ModelSource): string | Uint8Array {
+  if (source instanceof Uint8Array) return source;
+  return source instanceof ArrayBuffer ? new Uint8Array(source) : String(source);
+}
+
+/** A model in memory. Calls outside a session run one after another, each in the state the one before left to reuse. */
+export class Model implements AsyncDisposable {
+  readonly #client: Client;
+  readonly #info: ModelInfo;
+
+  /** @internal */
+  constructor(client: Client, info: ModelInfo) {
+    this.#client = client;
+    this.#info = info;
+  }
+
+  /** What was loaded and what really runs it. */
+  info(): ModelInfo {
+    return this.#info;
+  }
+
+  /**
+   * Continues `prompt`. Starts at once; iterate over the pieces, or await `.result`, or both.
+   * Errors, `ContextFullError` and `BadArgumentError` among them, reach whoever does.
+   */
+  generate(prompt: Prompt, options: GenerateOptions = {}): Generation {
+    return startGeneration(this.#client, 0, prompt, options);
+  }
+
+  /**
+   * How likely each token of `ids` is after those before it.
+   * @throws ContextFullError when `ids` are more than the context holds
+   */
+  async score(ids: readonly number[], { signal, ...options }: ScoreOptions = {}): Promise<Scores> {
+    return cancellable(this.#client.call('score', { session: 0, ids, options }), signal);
+  }
+
+  /** A conversation of its own, with its own keys and values. At most `maxSessions` at once. */
+  async createSession(): Promise<Session> {
+    return new Session(this.#client, await this.#client.call('openSession', null).result);
+  }
+
+  /**
+   * Ids of `text`. Text never becomes a special token, whatever it spells.
+   * `addBos`: whether they start with the model's BOS; left out: as the model wants it.
+   */
+  async tokenize(text: string, { addBos }: { addBos?: boolean } = {}): Promise<number[]> {
+    return this.#client.call('tokenize', { text, addBos }).result;
+  }
+
+  /** Text of `ids`, special tokens left out. */
+  async detokenize(ids: readonly number[]): Promise<string> {
+    return this.#client.call('detokenize', { ids }).result;
+  }
+
+  /** Ends the worker and frees the memory. Calls under way reject with `DisposedError`, and so does every later one. */
+  async dispose(): Promise<void> {
+    await this.#client.close(new DisposedError('model'));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+/** Tokens with their keys and values. Calls on one session run one after another. */
+export class Session implements AsyncDisposable {
+  readonly #client: Client;
+  readonly #id: number;
+
+  /** @internal */
+  constructor(client: Client, id: number) {
+    this.#client = client;
+    this.#id = id;
+  }
+
+  /**
+   * Makes `prompt` the session's tokens and continues them; what they share with the tokens before is not computed again
+   * (`result.cachedTokens`). `null` continues from where the session stands. The answer becomes part of the session.
+   */
+  generate(prompt: Prompt | null, options: GenerateOptions = {}): Generation {
+    return startGeneration(this.#client, this.#id, prompt, options);
+  }
+
+  /**
+   * Puts tokens at the end and computes them. BOS is added at the beginning only. Returns the number of tokens now held.
+   * @throws ContextFullError when they do not fit; the session is as before
+   */
+  async append(prompt: Prompt, { signal }: { signal?: AbortSignal } = {}): Promise<number> {
+    return cancellable(this.#client.call('append', { session: this.#id, prompt }), signal);
+  }
+
+  /** Forgets all tokens from `position` on. Returns the number of tokens now held. */
+  async truncate(position: number): Promise<number> {
+    return this.#client.call('truncate', { session: this.#id, position }).result;
+  }
+
+  /** The tokens held, prompts and answers. */
+  async ids(): Promise<number[]> {
+    return this.#client.call('sessionIds', { session: this.#id }).result;
+  }
+
+  /** Frees the session's place, after the calls under way. */
+  async dispose(): Promise<void> {
+    await this.#client.call('closeSession', { session: this.#id }).result.catch((error: unknown) => {
+      // Disposed already, or together with its model.
+      if (!(error instanceof DisposedError)) throw error;
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+/** Turns the abort of `signal` into a cancelled call that rejects with the signal's reason. */
+async function cancellable<T>(call: Call<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return call.result;
+  if (signal.aborted) call.cancel();
+  signal.addEventListener('abort', call.cancel);
+  try {
+    return await call.result;
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    signal.removeEventListener('abort', call.cancel);
+  }
+}
+
+function startGeneration(client: Client, session: number, prompt: Prompt | null, { signal, ...options }: GenerateOptions): Generation {
+  return new Generation(onPiece => client.call('generate', { session, prompt, options }, onPiece), signal);
+}
+
+/**
+ * An answer that is being written: an async iterable of its pieces. The engine waits when nobody takes them, unless the
+ * `result` was asked for. Leaving a `for await` loop cancels.
+ */
+export class Generation implements AsyncIterable<Piece> {
+  readonly #result: Promise<GenerationResult>;
+  readonly #pieces: Piece[] = [];
+  #call: Call<GenerationResult> | undefined;
+  #wake = () => {};
+  #over = false;
+
+  /** @internal */
+  constructor(start: (onPiece: (piece: Piece) => void) => Call<GenerationResult>, signal: AbortSignal | undefined) {
+    this.#result = this.#run(start, signal);
+    // Whoever iterates, or awaits `result`, sees the error; nobody needs to do both.
+    this.#result.catch(() => {});
+  }
+
+  /**
+   * The whole answer. After `cancel()`, or after leaving the loop, what there was until then, with `finishReason` 'aborted';
+   * rejects with the signal's reason when the signal was aborted.
+   */
+  get result(): Promise<GenerationResult> {
+    this.#call?.take(Infinity);
+    return this.#result;
+  }
+
+  /** Ends the answer where it is. */
+  cancel(): void {
+    this.#call?.cancel();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Piece, void, undefined> {
+    try {
+      for (;;) {
+        const piece = this.#pieces.shift();
+        if (piece) {
+          this.#call?.take(1);
+          yield piece;
+        } else if (this.#over) {
+          await this.#result;
+          return;
+        } else {
+          await new Promise<void>(resolve => { this.#wake = resolve; });
+        }
+      }
+    } finally {
+      this.cancel();
+      await this.#result.catch(() => {});
+    }
+  }
+
+  async #run(start: (onPiece: (piece: Piece) => void) => Call<GenerationResult>, signal: AbortSignal | undefined): Promise<GenerationResult> {
+    try {
+      signal?.throwIfAborted();
+      this.#call = start(piece => {
+        this.#pieces.push(piece);
+        this.#wake();
+      });
+      const result = await cancellable(this.#call, signal);
+      if (result.finishReason === 'aborted') signal?.throwIfAborted();
+      return result;
+    } catch (error) {
+      this.#pieces.length = 0;
+      throw error;
+    } finally {
+      this.#over = true;
+      this.#wake();
+    }
+  }
+}

@@ -1,0 +1,141 @@
+/** The worker that holds a model: opens it, keeps its sessions, answers the calls of `src/model.ts`. */
+import type { CreateEngine } from '../engine/types.js';
+import { BadArgumentError, BadModelFileError, DisposedError } from '../errors.js';
+import type { ByteSource, PackedHeader } from '../formats/types.js';
+import type { Peer } from '../platform/platform.js';
+import { Tokenizer } from '../tokenizer/tokenizer.js';
+import { generate, type Voice } from './generate.js';
+import { planGeneration, whole } from './options.js';
+import { atMostTenPerSecond } from './progress.js';
+import { Queue } from './queue.js';
+import { serve } from './rpc.js';
+import { Session, type SharedEngine } from './session.js';
+import type { ModelInfo, Prompt, RuntimeMethods, WireLoadOptions } from './types.js';
+
+const DEFAULT_CONTEXT = 2048;
+
+/** What a runtime is put together from. */
+export interface RuntimeParts {
+  /** Any model, as a packed one. */
+  openPacked(source: string | Uint8Array, options: WireLoadOptions, onProgress: (loaded: number, total: number) => void, signal: AbortSignal):
+    Promise<{ source: ByteSource; header: PackedHeader }>;
+  createEngine: CreateEngine;
+}
+
+export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
+  let model: LoadedModel;
+  serve<RuntimeMethods>(peer, {
+    async load({ source, options }, { emit, signal }) {
+      model = await LoadedModel.load(parts, source, options, (phase, loaded, total) => emit({ phase, loaded, total }), signal);
+      return model.info;
+    },
+    generate: ({ session, prompt, options }, { emitItem, signal }) => model.inSession(session, async one => {
+      const plan = planGeneration(options);
+      if (prompt !== null) one.replace(model.ids(prompt));
+      if (one.ids.length === 0) throw new BadArgumentError('prompt', 'has no tokens', 'Give some text: this model starts from nothing else.');
+      return generate(one, model.voice, plan, emitItem, signal);
+    }),
+    score: ({ session, ids, options }, { signal }) => model.inSession(session, async one => {
+      model.voice.tokenizer.check(ids, 'ids');
+      whole('ids.length', ids.length, 1);
+      whole('from', options.from ?? 0, 0, ids.length - 1);
+      return one.score(ids, options, signal);
+    }),
+    openSession: async () => model.openSession(),
+    closeSession: ({ session }) => model.closeSession(session),
+    append: ({ session, prompt }, { signal }) => model.inSession(session, async one => {
+      one.push(...model.ids(prompt, one.ids.length === 0 ? undefined : false));
+      await one.store(signal);
+      return one.ids.length;
+    }),
+    truncate: ({ session, position }) => model.inSession(session, async one => {
+      whole('position', position, 0);
+      one.truncate(position);
+      return one.ids.length;
+    }),
+    sessionIds: ({ session }) => model.inSession(session, async one => [...one.ids]),
+    tokenize: async ({ text, addBos }) => model.voice.tokenizer.encode(text, addBos),
+    async detokenize({ ids }) {
+      model.voice.tokenizer.check(ids, 'ids');
+      return model.voice.tokenizer.decode(ids);
+    },
+  });
+}
+
+class LoadedModel {
+  readonly #sessions = new Map<number, Session>();
+  readonly #engine: SharedEngine;
+  #nextSession = 0;
+
+  private constructor(engine: SharedEngine, readonly voice: Voice, readonly info: ModelInfo) {
+    this.#engine = engine;
+    this.openSession();
+  }
+
+  static async load({ openPacked, createEngine }: RuntimeParts, from: string | Uint8Array, options: WireLoadOptions,
+    onProgress: (phase: 'pack' | 'load', loaded: number, total: number) => void, signal: AbortSignal): Promise<LoadedModel> {
+    const begin = performance.now();
+    const { threads = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
+    if (threads !== 'auto') whole('threads', threads, 1, 1024);
+    if (!['auto', 'simd', 'relaxed'].includes(variant)) throw new BadArgumentError('variant', `${variant} is not known`, 'Use auto, simd or relaxed.');
+    whole('maxSessions', maxSessions, 1, 1024);
+    const { source, header } = await openPacked(from, options, atMostTenPerSecond((loaded, total) => onProgress('pack', loaded, total)), signal);
+    try {
+      const { config } = header;
+      const { context = Math.min(config.contextLength, DEFAULT_CONTEXT) } = options;
+      whole('context', context, 2, config.contextLength);
+      const tokenizer = new Tokenizer(await tokenizerBytes(source, header), config, source.name);
+      const engine = await createEngine(source, header, {
+        threads, variant, context, reference, signal,
+        maxSessions: maxSessions + 1,
+        onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
+      });
+      const info = {
+        ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance,
+        loadSeconds: (performance.now() - begin) / 1000,
+      };
+      return new LoadedModel({ engine, turns: new Queue(), context }, { tokenizer, eosIds: config.eosIds, context }, info);
+    } finally {
+      await source.close();
+    }
+  }
+
+  openSession(): number {
+    if (this.#sessions.size > this.info.maxSessions) {
+      throw new BadArgumentError('maxSessions', `${this.info.maxSessions} sessions exist already`, 'Dispose of one, or load the model with larger `maxSessions`.');
+    }
+    const id = this.#nextSession++;
+    this.#sessions.set(id, new Session(this.#engine));
+    return id;
+  }
+
+  async closeSession(id: number): Promise<void> {
+    await this.inSession(id, async session => {
+      this.#sessions.delete(id);
+      session.close();
+    });
+  }
+
+  async inSession<T>(id: number, task: (session: Session) => Promise<T>): Promise<T> {
+    const session = this.#sessions.get(id);
+    if (!session) throw new DisposedError('session');
+    return session.calls.run(() => {
+      if (!this.#sessions.has(id)) throw new DisposedError('session');
+      return task(session);
+    });
+  }
+
+  ids(prompt: Prompt, addBos?: boolean): number[] {
+    if (typeof prompt === 'string') return this.voice.tokenizer.encode(prompt, addBos);
+    this.voice.tokenizer.check(prompt, 'prompt');
+    return [...prompt];
+  }
+}
+
+async function tokenizerBytes(source: ByteSource, { tensors, dataOffset }: PackedHeader): Promise<Uint8Array> {
+  const tensor = tensors.tokenizer;
+  if (!tensor) throw new BadModelFileError(source.name, 'tokenizer', 'is missing', 'Pack the model again, together with its tokenizer.');
+  const bytes = new Uint8Array(tensor.end - tensor.begin);
+  await source.read(bytes, dataOffset + tensor.begin);
+  return bytes;
+}

@@ -1,0 +1,146 @@
+/** The types of the public API, shared by both sides of the worker's border. */
+import type { EngineInfo, EngineOptions } from '../engine/types.js';
+import type { ModelConfig } from '../formats/types.js';
+
+/** Path or file URL of a model, or the bytes of a packed one. */
+export type ModelSource = string | URL | Uint8Array | ArrayBuffer;
+
+/** Text, or token ids as they are. */
+export type Prompt = string | readonly number[];
+
+/** The level at which a model that is not packed yet is packed when it is loaded: bits per weight. */
+export type WeightLevel = 'f32' | 1 | 2 | 3 | 4 | 8 | 'ternary';
+
+export interface LoadProgress {
+  /** 'pack': a model in another format is converted; 'load': weights go to their place. */
+  phase: 'pack' | 'load';
+  loaded: number;
+  total: number;
+}
+
+export interface LoadOptions {
+  /** Threads that compute; 'auto' (default) times a few counts and takes the fastest. */
+  threads?: number | 'auto';
+  /** Tokens a session holds, prompt and answer together. Default: what the model was trained for, at most 2048. */
+  context?: number;
+  /** Sessions that can exist at once besides the model's own. Default 1. Each costs `info().memoryBytes.kvPerSession`. */
+  maxSessions?: number;
+  /** Which build of the kernels runs. Default 'auto'. */
+  variant?: EngineOptions['variant'];
+  /** For a model that is not packed: the weights' level. Default 8, ternary where the source is. A packed file keeps its own. */
+  weights?: WeightLevel;
+  /** For a model that is not packed: columns that share a scale. Default 64. */
+  groupSize?: 32 | 64 | 128;
+  /** For formats whose tokenizer is another file: its path. Default: `tokenizer.bin` beside the model. */
+  tokenizer?: string | URL;
+  /** Run the scalar code that defines the arithmetic instead of the kernels. Slow, same bits. Default false. */
+  reference?: boolean;
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+}
+
+export interface GenerateOptions {
+  /** Tokens to generate at most. Default: as many as the context holds. */
+  maxTokens?: number;
+  /** 0 takes the likeliest token every time. Default 0.8. */
+  temperature?: number;
+  /** Draw from this many likeliest tokens; 0 from all. Default 40. */
+  topK?: number;
+  /** Draw from the likeliest tokens that hold this share of the probability. Default 0.95. */
+  topP?: number;
+  /** Drop tokens less likely than this share of the likeliest one's probability. Default 0.05. */
+  minP?: number;
+  /** Divides the scores of the last 64 tokens. Default 1: no penalty. */
+  repetitionPenalty?: number;
+  /** Same seed, same answer. Default: random; the result says which. */
+  seed?: number | bigint;
+  /** Generation ends before the first of these strings. */
+  stop?: readonly string[];
+  signal?: AbortSignal;
+  /** Also return a hash over the raw logits of every step. Default false. */
+  hashLogits?: boolean;
+}
+
+/** Some more of the answer: whole characters, and the tokens they came from. The last piece can be empty text. */
+export interface Piece {
+  text: string;
+  ids: number[];
+}
+
+export interface Timings {
+  prefillSeconds: number;
+  /** Without the time the consumer took. */
+  decodeSeconds: number;
+  /** Prompt tokens computed per second. */
+  prefillTokensPerSecond: number;
+  /** Tokens per second after the first one of the answer; 0 when there was no second one. */
+  decodeTokensPerSecond: number;
+}
+
+export interface GenerationResult {
+  /** The answer, without the prompt and without the stop string. */
+  text: string;
+  /** Tokens of the answer, without the one that ended it. */
+  ids: number[];
+  /** Tokens of the prompt, BOS included. */
+  promptIds: number[];
+  /** 'stop': the model or a stop string ended it; 'length': `maxTokens` or the context; 'aborted': the caller. */
+  finishReason: 'stop' | 'length' | 'aborted';
+  promptTokens: number;
+  /** Of these, tokens that the session had computed before. */
+  cachedTokens: number;
+  completionTokens: number;
+  timings: Timings;
+  seed: bigint;
+  /** 16 hex digits, when asked for. */
+  logitsHash?: string;
+}
+
+export interface ScoreOptions {
+  /** First position whose prediction is scored. Default 0. */
+  from?: number;
+  /** Also return the logits of positions `from` to the last. Default false. */
+  logits?: boolean;
+  signal?: AbortSignal;
+}
+
+export interface Scores {
+  /** [ids.length − 1 − from]: element i is ln p(ids[from + i + 1] | ids up to from + i), in nats. */
+  logProbabilities: Float64Array;
+  /** [ids.length − from] arrays of [vocabSize], when asked for. */
+  logits?: Float32Array[];
+}
+
+export interface ModelInfo extends EngineInfo {
+  /** Where the model came from. */
+  source: string;
+  config: ModelConfig;
+  /** Tokens a session holds. */
+  context: number;
+  maxSessions: number;
+  /** Bytes of the packed model. */
+  packedBytes: number;
+  /** How and from what the packed model was made. */
+  provenance: Record<string, unknown>;
+  /** From the call of `loadModel` in the worker to the first possible forward pass. */
+  loadSeconds: number;
+}
+
+/** What crosses to the worker: options without functions and signals, and the calls there are. */
+export type WireLoadOptions = Omit<LoadOptions, 'onProgress' | 'signal' | 'tokenizer'> & { tokenizer?: string };
+export type WireGenerateOptions = Omit<GenerateOptions, 'signal'>;
+export type WireScoreOptions = Omit<ScoreOptions, 'signal'>;
+
+/** Session 0 is the model's own. */
+export type RuntimeMethods = {
+  load: { args: { source: string | Uint8Array; options: WireLoadOptions }; result: ModelInfo; event: LoadProgress };
+  generate: { args: { session: number; prompt: Prompt | null; options: WireGenerateOptions }; result: GenerationResult; event: Piece };
+  score: { args: { session: number; ids: readonly number[]; options: WireScoreOptions }; result: Scores; event: never };
+  openSession: { args: null; result: number; event: never };
+  closeSession: { args: { session: number }; result: void; event: never };
+  append: { args: { session: number; prompt: Prompt }; result: number; event: never };
+  truncate: { args: { session: number; position: number }; result: number; event: never };
+  sessionIds: { args: { session: number }; result: number[]; event: never };
+  tokenize: { args: { text: string; addBos: boolean | undefined }; result: number[]; event: never };
+  detokenize: { args: { ids: readonly number[] }; result: string; event: never };
+};

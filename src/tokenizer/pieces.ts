@@ -1,0 +1,60 @@
+/** What each id of a vocabulary stands for, in bytes. */
+
+/** The parts of a `tokenizer.json` that are read here; the library checks the rest. */
+export interface TokenizerJson {
+  added_tokens?: { id: number; content: string; special?: boolean }[];
+  normalizer?: unknown;
+  pre_tokenizer?: unknown;
+  decoder?: unknown;
+  model: { vocab: Record<string, number>; merges?: (string | [string, string])[]; unk_token?: string | null; [key: string]: unknown };
+}
+
+const UTF8 = new TextEncoder();
+
+/** The alphabet of byte-level BPE, backwards: printable Latin-1 stands for itself, the 68 others for U+0100 and on. */
+const BYTE_OF_CHAR = (() => {
+  const printable = (byte: number) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+  const map = new Map<string, number>();
+  let next = 0x100;
+  for (let byte = 0; byte < 256; byte++) map.set(String.fromCharCode(printable(byte) ? byte : next++), byte);
+  return map;
+})();
+
+function byteLevel(piece: string): Uint8Array {
+  const bytes: number[] = [];
+  for (const char of piece) {
+    const byte = BYTE_OF_CHAR.get(char);
+    if (byte === undefined) bytes.push(...UTF8.encode(char));
+    else bytes.push(byte);
+  }
+  return Uint8Array.from(bytes);
+}
+
+function sentencePiece(piece: string): Uint8Array {
+  const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(piece);
+  return byte ? Uint8Array.of(parseInt(byte[1]!, 16)) : UTF8.encode(piece.replaceAll('▁', ' '));
+}
+
+/** The steps of a decoder, sequences laid flat. */
+function steps(decoder: unknown): { type?: string; start?: number; prepend_scheme?: string; add_prefix_space?: boolean }[] {
+  const { type, decoders } = (decoder ?? {}) as { type?: string; decoders?: unknown[] };
+  return type === 'Sequence' ? (decoders ?? []).flatMap(steps) : [decoder ?? {}];
+}
+
+export interface Pieces {
+  /** Bytes per id; none for special tokens and for ids nobody uses. */
+  bytes: (Uint8Array | undefined)[];
+  /** Text begins with a space that its author did not write. */
+  leadingSpace: boolean;
+}
+
+export function readPieces(json: TokenizerJson): Pieces {
+  const decoder = steps(json.decoder);
+  const toBytes = decoder.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
+  const bytes: (Uint8Array | undefined)[] = [];
+  for (const [piece, id] of Object.entries(json.model.vocab)) bytes[id] = toBytes(piece);
+  for (const { id, content, special } of json.added_tokens ?? []) bytes[id] = special ? undefined : UTF8.encode(content);
+  const leadingSpace = decoder.some(step => (step.type === 'Strip' && (step.start ?? 0) > 0)
+    || (step.type === 'Metaspace' && step.prepend_scheme !== 'never' && step.add_prefix_space !== false));
+  return { bytes, leadingSpace };
+}
