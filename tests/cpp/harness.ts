@@ -1,0 +1,127 @@
+/** A bare instance of one wasm variant, with random weights in any layout: for tests and benchmarks of single layers. */
+import { readFileSync } from 'node:fs';
+import { Coding, Layout, TILE_ROWS, sizeOfLinear, sizeOfPart, writeLinear, writePart } from '../../src/generated/layout.js';
+import { partBorders, tileBytes } from '../../src/formats/packed.js';
+import type { CodingName, LayoutName } from '../../src/formats/types.js';
+
+export interface Spec {
+  layout: LayoutName;
+  planes: number;
+  groupSize: number;
+  coding: CodingName;
+  rows: number;
+  cols: number;
+  /** Cut into column segments, as o and down are. */
+  segmented: boolean;
+}
+
+/** Deterministic noise in [-1, 1). */
+export function noise(seed: number): () => number {
+  let s = seed >>> 0 || 1;
+  return () => {
+    s ^= s << 13; s >>>= 0; s ^= s >>> 17; s ^= s << 5; s >>>= 0;
+    return s / 2 ** 31 - 1;
+  };
+}
+
+const up = (n: number, to: number) => Math.ceil(n / to) * to;
+
+export class Bare {
+  readonly memory: WebAssembly.Memory;
+  readonly exports: Record<string, Function>;
+  private top: number;
+
+  constructor(variant: 'simd' | 'relaxed', megabytes = 64) {
+    this.memory = new WebAssembly.Memory({ initial: megabytes * 16, maximum: 16384 });
+    const module = new WebAssembly.Module(readFileSync(new URL(`./wasm/lutra-${variant}.wasm`, import.meta.url)));
+    const instance = new WebAssembly.Instance(module, { env: { memory: this.memory } });
+    this.exports = instance.exports as Record<string, Function>;
+    this.top = up((instance.exports.__heap_base as WebAssembly.Global).value, 64);
+  }
+
+  take(bytes: number): number {
+    const at = this.top;
+    this.top = up(at + bytes, 64);
+    if (this.top > this.memory.buffer.byteLength) this.memory.grow(Math.ceil((this.top - this.memory.buffer.byteLength) / 65536));
+    return at;
+  }
+  get view() { return new DataView(this.memory.buffer); }
+  floats(at: number, n: number) { return new Float32Array(this.memory.buffer, at, n); }
+
+  /** A linear layer with random codes and parameters; returns the address of its descriptor. */
+  randomLinear(spec: Spec, seed: number): number {
+    const random = noise(seed), tiles = Math.ceil(spec.rows / TILE_ROWS);
+    const borders = partBorders(spec.cols, spec.groupSize, spec.segmented);
+    const parts = this.take(sizeOfPart * (borders.length - 1));
+    for (let p = 0; p + 1 < borders.length; p++) {
+      const cols = borders[p + 1]! - borders[p]!;
+      const bytes = tileBytes(spec, cols);
+      const data = this.take(tiles * bytes);
+      const b = new Uint8Array(this.memory.buffer, data, tiles * bytes);
+      for (let i = 0; i < b.length; i++) b[i] = (random() + 1) * 128;
+      for (let t = 0; t < tiles; t++) this.fixTile(spec, cols, data + t * bytes, random);
+      writePart(this.view, parts + p * sizeOfPart, {
+        layout: Layout[spec.layout], planes: spec.planes, groupSize: spec.groupSize, coding: Coding[spec.coding],
+        colBegin: borders[p]!, cols, data, tileBytes: bytes,
+      });
+    }
+    const rowScale = this.take(4 * up(spec.rows, 16));
+    this.floats(rowScale, spec.rows).forEach((_, i, a) => { a[i] = 0.5 + 0.25 * random(); });
+    const at = this.take(sizeOfLinear);
+    writeLinear(this.view, at, { rows: spec.rows, cols: spec.cols, nParts: borders.length - 1, parts, rowScale, bias: 0 });
+    return at;
+  }
+
+  /** Random bytes are no sound floats, and padding must be zero. */
+  private fixTile(spec: Spec, cols: number, at: number, random: () => number): void {
+    const view = this.view;
+    if (spec.layout === 'f32') {
+      for (let i = 0; i < cols * TILE_ROWS; i++) view.setFloat32(at + 4 * i, random(), true);
+      return;
+    }
+    if (spec.layout === 'int8') {
+      for (let i = 0; i < up(cols, 2) * TILE_ROWS; i++) {
+        if (view.getInt8(at + i) === -128 || (cols % 2 === 1 && i >= (cols - 1) * TILE_ROWS && i % 2 === 1)) view.setInt8(at + i, 0);
+      }
+      return;
+    }
+    const codes = spec.groupSize / 8 * spec.planes * TILE_ROWS;
+    const values = spec.layout === 'planes' ? spec.planes + 1 : spec.coding === 'none' ? 0 : 1;
+    const size = spec.coding === 'f32' ? 4 : 2;
+    for (let group = 0; group < Math.ceil(cols / spec.groupSize); group++) {
+      if (spec.layout === 'ternary') {
+        for (let i = 0; i < codes; i += 32) for (let b = 0; b < 16; b++) {
+          view.setUint8(at + i + 16 + b, view.getUint8(at + i + 16 + b) & ~view.getUint8(at + i + b));
+        }
+      }
+      at += codes;
+      for (let i = 0; i < values * TILE_ROWS && spec.coding !== 'none'; i++, at += size) {
+        if (spec.coding === 'f32') view.setFloat32(at, random(), true);
+        else if (spec.coding === 'i16') view.setInt16(at, Math.round(random() * 16383), true);
+        else view.setUint16(at, ((random() > 0 ? 0x8000 : 0) | Math.floor((random() + 1) * 0x1e00)), true); // |v| < 2, subnormals too
+      }
+    }
+  }
+
+  /** [m][rows] of one form of the layer on x [m][cols]. */
+  run(linear: number, spec: Spec, x: Float32Array, m: number, reference: boolean): Float32Array {
+    const { run, read } = this.prepare(linear, spec, x, m);
+    run(reference);
+    return read();
+  }
+
+  prepare(linear: number, spec: Spec, x: Float32Array, m: number) {
+    const ldX = up(spec.cols, 128), ldY = up(spec.rows, 128);
+    const xAt = this.take(4 * m * ldX), yAt = this.take(4 * m * ldY);
+    for (let i = 0; i < m; i++) this.floats(xAt + 4 * i * ldX, spec.cols).set(x.subarray(i * spec.cols, (i + 1) * spec.cols));
+    const base = this.take(this.exports.linearBytes!(linear, m) >>> 0);
+    return {
+      run: (reference: boolean) => this.exports.linear!(linear, xAt, m, yAt, base, reference ? 1 : 0),
+      read: () => {
+        const y = new Float32Array(m * spec.rows);
+        for (let i = 0; i < m; i++) y.set(this.floats(yAt + 4 * i * ldY, spec.rows), i * spec.rows);
+        return y;
+      },
+    };
+  }
+}
