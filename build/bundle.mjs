@@ -1,5 +1,5 @@
 /** src/ -> dist/*.js, by esbuild: the library, its two workers and the command line, each one file. */
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate } from './generated.mjs';
 import { dist, files, ifMain, root, say, step, withBuildLock, writeWhole } from './util.mjs';
@@ -49,8 +49,10 @@ export async function buildBundles({ force = false, strict = true } = {}) {
     for (const { entry, out, options } of there) {
       try {
         const result = await build({ ...common, ...options, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: 'linked',
-          minifySyntax: true, minifyWhitespace: true, legalComments: 'linked', metafile: true });
+          // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
+          minifySyntax: true, legalComments: 'linked', metafile: true });
         for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
+        if (out === 'cli') chmodSync(join(dist, 'cli.js'), 0o755);
         for (const input of Object.keys(result.metafile.inputs)) {
           const match = input.match(/^.*node_modules\/((?:@[^/]+\/)?[^/]+)\//);
           if (match) packages.add(match[0]);

@@ -1,5 +1,5 @@
 /** `npm run check`: the types of sources, tests and benchmarks. */
-import { ifMain } from './util.mjs';
+import { ifMain, say } from './util.mjs';
 import { ensureDependencies } from './setup.mjs';
 
 await ifMain(import.meta, async () => {
@@ -8,4 +8,5 @@ await ifMain(import.meta, async () => {
   const { checkTypes } = await import('./types.mjs');
   await generate();
   await checkTypes();
+  say('types: no errors');
 });
