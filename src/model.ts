@@ -26,7 +26,7 @@ export async function connectModel(peer: WorkerPeer, source: ModelSource, { onPr
   const client: Client = new RpcClient(peer);
   const args = { source: wireSource(source), options: { ...options, ...(tokenizer && { tokenizer: String(tokenizer) }) } };
   try {
-    return new Model(client, await cancellable(client.call('load', args, onProgress), signal));
+    return new Model(client, await cancellable(signal, () => client.call('load', args, onProgress)));
   } catch (error) {
     await client.close(new DisposedError('model'));
     throw error;
@@ -67,7 +67,7 @@ export class Model implements AsyncDisposable {
    * @throws ContextFullError when `ids` are more than the context holds
    */
   async score(ids: readonly number[], { signal, ...options }: ScoreOptions = {}): Promise<Scores> {
-    return cancellable(this.#client.call('score', { session: 0, ids, options }), signal);
+    return cancellable(signal, () => this.#client.call('score', { session: 0, ids, options }));
   }
 
   /** A conversation of its own, with its own keys and values. At most `maxSessions` at once. */
@@ -122,7 +122,7 @@ export class Session implements AsyncDisposable {
    * @throws ContextFullError when they do not fit; the session is as before
    */
   async append(prompt: Prompt, { signal }: { signal?: AbortSignal } = {}): Promise<number> {
-    return cancellable(this.#client.call('append', { session: this.#id, prompt }), signal);
+    return cancellable(signal, () => this.#client.call('append', { session: this.#id, prompt }));
   }
 
   /** Forgets all tokens from `position` on. Returns the number of tokens now held. */
@@ -148,17 +148,17 @@ export class Session implements AsyncDisposable {
   }
 }
 
-/** Turns the abort of `signal` into a cancelled call that rejects with the signal's reason. */
-async function cancellable<T>(call: Call<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return call.result;
-  if (signal.aborted) call.cancel();
-  signal.addEventListener('abort', call.cancel);
+/** A call that `signal` cancels, and that then rejects with the signal's reason; not even begun when it is aborted already. */
+async function cancellable<T>(signal: AbortSignal | undefined, start: () => Call<T>): Promise<T> {
+  signal?.throwIfAborted();
+  const call = start();
+  signal?.addEventListener('abort', call.cancel);
   try {
     return await call.result;
   } catch (error) {
-    throw signal.aborted ? signal.reason : error;
+    throw signal?.aborted ? signal.reason : error;
   } finally {
-    signal.removeEventListener('abort', call.cancel);
+    signal?.removeEventListener('abort', call.cancel);
   }
 }
 
@@ -220,12 +220,10 @@ export class Generation implements AsyncIterable<Piece> {
 
   async #run(start: (onPiece: (piece: Piece) => void) => Call<GenerationResult>, signal: AbortSignal | undefined): Promise<GenerationResult> {
     try {
-      signal?.throwIfAborted();
-      this.#call = start(piece => {
+      const result = await cancellable(signal, () => this.#call = start(piece => {
         this.#pieces.push(piece);
         this.#wake();
-      });
-      const result = await cancellable(this.#call, signal);
+      }));
       if (result.finishReason === 'aborted') signal?.throwIfAborted();
       return result;
     } catch (error) {

@@ -44,8 +44,12 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
     openSession: async () => model.openSession(),
     closeSession: ({ session }) => model.closeSession(session),
     append: ({ session, prompt }, { signal }) => model.inSession(session, async one => {
-      one.push(...model.ids(prompt, one.ids.length === 0 ? undefined : false));
-      await one.store(signal);
+      const before = one.ids.length;
+      one.push(...model.ids(prompt, before === 0 ? undefined : false));
+      await one.store(signal).catch(error => {
+        one.truncate(before);
+        throw error;
+      });
       return one.ids.length;
     }),
     truncate: ({ session, position }) => model.inSession(session, async one => {
