@@ -36,13 +36,16 @@ void set(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 // host's work between two tokens takes, then sleep.
 constexpr uint32_t kSpins = 20000;
 constexpr int64_t kLookUpEvery = 100'000'000;  // ns: a sleeper looks around, in case the one it waits for died
+constexpr uint32_t kPatience = 600;            // looks, a minute: no step takes that long
 
-void awaitChange(Signal& s, uint32_t old) {
+// With `patience` 0 for as long as it takes.
+void awaitChange(Signal& s, uint32_t old, uint32_t patience) {
   for (uint32_t i = 0; i < kSpins; i++) {
     if (get(&s.value) != old || get(&failed)) return;
   }
   __atomic_fetch_add(&s.sleepers, 1, __ATOMIC_SEQ_CST);
-  while (get(&s.value) == old && !get(&failed)) {
+  for (uint32_t looks = 0; get(&s.value) == old && !get(&failed); looks++) {
+    if (patience && looks == patience) set(&failed, 1);
     __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int32_t*>(&s.value), static_cast<int32_t>(old), kLookUpEvery);
   }
   __atomic_fetch_sub(&s.sleepers, 1, __ATOMIC_SEQ_CST);
@@ -59,7 +62,7 @@ void join(uint32_t n) {
     set(&arrived, 0);
     change(barrier);
   } else {
-    awaitChange(barrier, passed);
+    awaitChange(barrier, passed, kPatience);
   }
 }
 
@@ -83,7 +86,7 @@ bool crewRun(uint32_t first, uint32_t last, uint32_t n) {
 void crewFollow(uint32_t rank) {
   uint32_t seen = 0;
   for (;;) {
-    awaitChange(orders, seen);
+    awaitChange(orders, seen, 0);
     if (get(&dismissed) || get(&failed)) return;
     seen = get(&orders.value);
     if (rank < ranks) runSteps(rank);
