@@ -1,0 +1,89 @@
+/** Options that several commands have, named as llama.cpp names them where it has them. */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { loadModel, type LoadOptions, type Model, type WeightLevel } from '../index.js';
+import { interrupt, progressBar } from './terminal.js';
+
+export interface ModelOptions {
+  model?: string;
+  ctxSize?: number;
+  threads?: number | 'auto';
+  weights?: WeightLevel;
+  group?: 32 | 64 | 128;
+  tokenizer?: string;
+  variant?: 'simd' | 'relaxed' | 'auto';
+  reference?: true;
+  json?: true;
+}
+
+export function wholeNumber(least: number): (text: string) => number {
+  return text => {
+    if (/^-?\d+$/.test(text) && Number(text) >= least) return Number(text);
+    throw new InvalidArgumentError(`Not a whole number, at least ${least}.`);
+  };
+}
+
+export function decimal(text: string): number {
+  if (text.trim() !== '' && Number.isFinite(Number(text))) return Number(text);
+  throw new InvalidArgumentError('Not a number.');
+}
+
+export const GROUPS = ['32', '64', '128'];
+export const LEVELS = ['1', '2', '3', '4', '8', 'ternary'];
+export const level = (text: string): WeightLevel => (/^\d$/.test(text) ? Number(text) : text) as WeightLevel;
+
+/** An option whose value is one of `choices`, turned into what the library calls it. */
+export function choice<T>(flags: string, text: string, choices: string[], convert: (choice: string) => T): Option {
+  return new Option(flags, `${text} (${choices.join(', ')})`).argParser(value => {
+    if (!choices.includes(value)) throw new InvalidArgumentError(`Allowed: ${choices.join(', ')}.`);
+    return convert(value);
+  });
+}
+
+export const jsonOption = () => new Option('--json', 'print one JSON object to stdout, everything else to stderr');
+
+export function addModelOptions(command: Command): Command {
+  return command
+    .option('-m, --model <file>', 'the model, instead of the argument')
+    .option('-t, --threads <n>', 'threads that compute (default: settled by timing)', text => text === 'auto' ? text : wholeNumber(1)(text))
+    .addOption(choice('--weights <level>', 'pack a model that is not packed yet at this level', ['f32', ...LEVELS], level))
+    .addOption(choice('--group <n>', 'columns that share a scale, with --weights', GROUPS, Number))
+    .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: tokenizer.bin beside it)')
+    .addOption(choice('--variant <name>', 'which build of the kernels runs', ['simd', 'relaxed', 'auto'], text => text))
+    .option('--reference', 'run the scalar code that defines the arithmetic (slow)')
+    .addOption(jsonOption());
+}
+
+/** The model that comes with the package. */
+export function embeddedModel(): string | undefined {
+  const path = fileURLToPath(new URL('../models/stories.lutra.safetensors', import.meta.url));
+  return existsSync(path) ? path : undefined;
+}
+
+/** The model named by the argument or by `-m`; a usage error where there is none, or there are two. */
+export function modelPath(command: Command, argument: string | undefined, options: ModelOptions, fallback?: string): string {
+  if (argument !== undefined && options.model !== undefined) command.error('error: the model is given twice, as an argument and with -m');
+  return argument ?? options.model ?? fallback ?? command.error(`error: which model? Give a file: lutra ${command.name()} MODEL`);
+}
+
+/** Loads with a bar on the terminal; Ctrl-C ends it. */
+export async function load(path: string, options: ModelOptions, changes: LoadOptions = {}): Promise<Model> {
+  const bar = progressBar();
+  try {
+    return await loadModel(path, {
+      ...(options.ctxSize && { context: options.ctxSize }),
+      ...(options.threads && { threads: options.threads }),
+      ...(options.weights && { weights: options.weights }),
+      ...(options.group && { groupSize: options.group }),
+      ...(options.tokenizer && { tokenizer: options.tokenizer }),
+      ...(options.variant && { variant: options.variant }),
+      ...(options.reference && { reference: true }),
+      onProgress: ({ phase, loaded, total }) => bar.update(phase === 'pack' ? 'packing' : 'loading', loaded, total),
+      signal: interrupt(),
+      ...changes,
+    });
+  } finally {
+    bar.end();
+  }
+}
