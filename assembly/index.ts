@@ -1,0 +1,11 @@
+// The packers: pure functions on byte ranges the caller gives. Nothing here allocates or keeps state between calls;
+// memory is imported and belongs to the caller from `heapBase()` on.
+export { rowFromF32, rowFromF16, rowFromBf16, rowFromQ8, rowFromTernary2 } from './rows';
+export { tileFromRows, rowsFromTile, scaleRows, allFinite, sumAbs, rowAbsMax } from './tile';
+export { hlqFit } from './hlq';
+export { planesRowScale, planesFromTile, tileFromPlanes } from './planes';
+export { ternaryFromTile, tileFromTernary } from './ternary';
+export { int8RowScale, int8FromTile, tileFromInt8, f32FromTile, tileFromF32 } from './plain';
+
+/** First byte that no constant of this module occupies. */
+export function heapBase(): usize { return __heap_base; }

@@ -1,0 +1,56 @@
+/** Reading bytes from outside: every length is checked against the bytes that back it before anything is allocated. */
+import { BadModelFileError } from '../errors.js';
+import type { ByteSource } from './types.js';
+
+/** `length` bytes at `offset`. `field` names them in the error. */
+export async function readBytes(source: ByteSource, offset: number, length: number, field: string): Promise<Uint8Array<ArrayBuffer>> {
+  checkRange(source, offset, length, field);
+  const bytes = new Uint8Array(length);
+  await source.read(bytes, offset);
+  return bytes;
+}
+
+export function checkRange(source: ByteSource, offset: number, length: number, field: string): void {
+  if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > source.size) {
+    throw new BadModelFileError(source.name, field, `needs ${length} bytes at ${offset}, the file has ${source.size}`);
+  }
+}
+
+/** A JSON object. */
+export function parseJson(bytes: Uint8Array, path: string, field: string): Record<string, any> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw new BadModelFileError(path, field, `is not JSON (${(cause as Error).message})`);
+  }
+  if (!isObject(value)) throw new BadModelFileError(path, field, 'is not a JSON object');
+  return value;
+}
+
+export const isObject = (value: unknown): value is Record<string, any> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Walks through little-endian values; every step is checked against the end. */
+export class ByteReader {
+  at = 0;
+  private readonly view: DataView;
+  constructor(private readonly bytes: Uint8Array, private readonly path: string) {
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+  get left(): number { return this.bytes.length - this.at; }
+  i32(field: string): number { return this.view.getInt32(this.step(4, field), true); }
+  u32(field: string): number { return this.view.getUint32(this.step(4, field), true); }
+  u8(field: string): number { return this.view.getUint8(this.step(1, field)); }
+  f32(field: string): number { return this.view.getFloat32(this.step(4, field), true); }
+  take(length: number, field: string): Uint8Array {
+    const begin = this.step(length, field);
+    return this.bytes.subarray(begin, begin + length);
+  }
+  private step(length: number, field: string): number {
+    if (length > this.left) throw new BadModelFileError(this.path, field, `needs ${length} bytes at ${this.at}, ${this.left} are left`);
+    const begin = this.at;
+    this.at += length;
+    return begin;
+  }
+}

@@ -1,0 +1,66 @@
+/** A path -> what lies there. */
+import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
+import { openFile } from '../platform/platform.js';
+import { readBytes } from './bytes.js';
+import { openIfThere } from './files.js';
+import { importHuggingFace } from './hf.js';
+import { importLlama2c, LLAMA2C_MAGIC } from './llama2c.js';
+import { isPacked } from './packed.js';
+import { readSafetensorsHeader } from './safetensors.js';
+import type { SourceModel } from './source.js';
+import type { ByteSource } from './types.js';
+
+/** A packed model (open, its header not yet checked), or a model to import. */
+export type Detected = { packed: ByteSource } | { source: SourceModel };
+
+export interface ImportOptions {
+  /** Tokenizer file, where it is not the one beside the model. */
+  tokenizer?: string;
+}
+
+/** Opens a model file, or the folder of a Hugging Face model. */
+export async function detect(path: string, { tokenizer }: ImportOptions = {}): Promise<Detected> {
+  const config = await openIfThere(`${path}/config.json`);
+  if (config) {
+    await config.close();
+    return { source: await importHuggingFace(path, tokenizer) };
+  }
+  const file = await openFile(path);
+  try {
+    if (await kindOf(file) === 'packed') return { packed: file };
+    return { source: await importLlama2c(file, vocabSize => tokenizer === undefined ? besideModel(path, vocabSize) : openFile(tokenizer)) };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function kindOf(file: ByteSource): Promise<'packed' | 'llama2c'> {
+  const head = await readBytes(file, 0, Math.min(28, file.size), 'magic');
+  const view = new DataView(head.buffer);
+  if (head.length >= 4 && view.getUint32(0, false) === 0x47475546) {
+    throw new UnsupportedFormatError(file.name, 'magic', 'GGUF is not supported yet', 'Use the model\'s Hugging Face folder (config.json and safetensors).');
+  }
+  // Safetensors: a header below 4 GiB that begins with a brace.
+  if (head.length > 8 && head[8] === 0x7b && view.getUint32(4, true) === 0) {
+    if (isPacked((await readSafetensorsHeader(file)).metadata)) return 'packed';
+    throw new UnsupportedFormatError(file.name, '__metadata__.format', 'weights without a configuration', 'Give the folder that holds config.json, tokenizer.json and this file.');
+  }
+  if (head.length >= 4 && view.getUint32(0, true) === LLAMA2C_MAGIC) return 'llama2c';
+  // llama2.c's version 0 has no magic: seven numbers that can be sizes.
+  const sizes = head.length === 28 ? Array.from({ length: 7 }, (_, i) => Math.abs(view.getInt32(4 * i, true))) : [];
+  if (sizes.length === 7 && sizes.every(size => size > 0 && size < 2 ** 24)) return 'llama2c';
+  throw new BadModelFileError(file.name, 'magic', 'is no model file of a known kind',
+    'Known are packed models, llama2.c checkpoints, and folders of Hugging Face models.');
+}
+
+/** llama2.c's tools name a tokenizer after its size, or not at all. */
+async function besideModel(path: string, vocabSize: number): Promise<ByteSource> {
+  const folder = path.slice(0, Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
+  const names = [`tok${vocabSize}.bin`, 'tokenizer.bin'];
+  for (const name of names) {
+    const found = await openIfThere(folder + name);
+    if (found) return found;
+  }
+  throw new FileAccessError(folder + names[0], `no tokenizer beside the model (looked for ${names.join(' and ')})`, 'Give it with `--tokenizer FILE`.');
+}

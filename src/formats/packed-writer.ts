@@ -1,0 +1,48 @@
+/** Writes a packed model file. All sizes are known before the first weight, so tensors may be written in any order. */
+import { ALIGN, FORMAT_VERSION } from '../generated/layout.js';
+import { serialiseSafetensorsHeader } from './safetensors.js';
+import type { PackedPlan } from './packed.js';
+import type { ModelConfig } from './types.js';
+
+/** Where a file goes. Exactly one of `finish` and `abort` ends it; after `abort` nothing is left behind. */
+export interface ByteSink {
+  write(bytes: Uint8Array, offset: number): Promise<void>;
+  finish(): Promise<void>;
+  abort(): Promise<void>;
+}
+
+export class PackedWriter {
+  /** Size of the whole file, bytes. */
+  readonly bytes: number;
+  private readonly header: Uint8Array;
+  private readonly missing = new Map<string, number>();
+
+  constructor(private readonly sink: ByteSink, config: ModelConfig, private readonly plan: PackedPlan, provenance: Record<string, unknown>) {
+    const lutra = JSON.stringify({ version: FORMAT_VERSION, config, linears: plan.linears, provenance });
+    this.header = serialiseSafetensorsHeader({ format: 'lutra', lutra }, plan.tensors, ALIGN);
+    this.bytes = this.header.length + plan.dataBytes;
+    for (const [name, { begin, end }] of plan.tensors) this.missing.set(name, end - begin);
+  }
+
+  /** Bytes of a tensor from byte `at` of it on. */
+  async write(name: string, bytes: Uint8Array, at = 0): Promise<void> {
+    const { begin, end } = this.plan.tensors.get(name)!;
+    if (begin + at + bytes.length > end) throw new RangeError(`${name}: ${bytes.length} bytes at ${at} of ${end - begin}`);
+    this.missing.set(name, this.missing.get(name)! - bytes.length);
+    await this.sink.write(bytes, this.header.length + begin + at);
+  }
+
+  /** A whole tensor shorter than its place, filled up with `padding`. */
+  async writePadded(name: string, bytes: Uint8Array, padding = 0): Promise<void> {
+    const { begin, end } = this.plan.tensors.get(name)!;
+    const padded = new Uint8Array(end - begin).fill(padding);
+    padded.set(bytes);
+    await this.write(name, padded);
+  }
+
+  async finish(): Promise<void> {
+    for (const [name, bytes] of this.missing) if (bytes !== 0) throw new Error(`${name}: ${bytes} bytes were not written`);
+    await this.sink.write(this.header, 0);
+    await this.sink.finish();
+  }
+}

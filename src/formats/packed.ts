@@ -1,0 +1,174 @@
+/** The packed model file (docs/format.md): what a header must say, and the reader that checks that it does. */
+import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
+import { ALIGN, FORMAT_VERSION, SEGMENTS, TILE_ROWS } from '../generated/layout.js';
+import { isObject, parseJson } from './bytes.js';
+import { checkConfig } from './config.js';
+import { readSafetensorsHeader } from './safetensors.js';
+import type { ByteSource, CodingName, LayoutName, LinearInfo, ModelConfig, PackedHeader, PartInfo, TensorInfo } from './types.js';
+
+/** How the weights of a part are stored. */
+export type PartFormat = Pick<PartInfo, 'layout' | 'planes' | 'groupSize' | 'coding'>;
+
+export interface LinearShape {
+  name: string;
+  rows: number;
+  cols: number;
+  /** Cut into column segments, because its sums are shared between workers later. */
+  segmented: boolean;
+}
+
+export interface SubNorms { attn: boolean; ffn: boolean }
+
+/** Everything that follows from a configuration and the formats of its linear layers. Tensors are in file order. */
+export interface PackedPlan {
+  linears: Record<string, LinearInfo>;
+  tensors: Map<string, TensorInfo>;
+  dataBytes: number;
+}
+
+/** Linear layers and norms in the order of a forward pass; a norm is given by its length. */
+function* executionOrder(config: ModelConfig, subNorms: SubNorms): Generator<LinearShape | { name: string; length: number }> {
+  const { dim, hiddenDim, vocabSize } = config;
+  const q = config.nHeads * config.headDim, kv = config.nHeadsKv * config.headDim;
+  const linear = (name: string, rows: number, cols: number, segmented = false): LinearShape => ({ name, rows, cols, segmented });
+  yield linear('embedding', vocabSize, dim);
+  for (let i = 0; i < config.nLayers; i++) {
+    const layer = `layers.${i}`;
+    yield { name: `${layer}.attn.norm`, length: dim };
+    yield linear(`${layer}.attn.q`, q, dim);
+    yield linear(`${layer}.attn.k`, kv, dim);
+    yield linear(`${layer}.attn.v`, kv, dim);
+    if (subNorms.attn) yield { name: `${layer}.attn.subNorm`, length: q };
+    yield linear(`${layer}.attn.o`, dim, q, true);
+    yield { name: `${layer}.ffn.norm`, length: dim };
+    yield linear(`${layer}.ffn.gate`, hiddenDim, dim);
+    yield linear(`${layer}.ffn.up`, hiddenDim, dim);
+    if (subNorms.ffn) yield { name: `${layer}.ffn.subNorm`, length: hiddenDim };
+    yield linear(`${layer}.ffn.down`, dim, hiddenDim, true);
+  }
+  yield { name: 'norm', length: dim };
+  if (!config.tiedHead) yield linear('head', vocabSize, dim);
+}
+
+/** The linear layers a configuration implies, in file order. */
+export function linearShapes(config: ModelConfig): LinearShape[] {
+  return [...executionOrder(config, { attn: false, ffn: false })].filter(item => 'rows' in item);
+}
+
+/** The norms a configuration implies, name to length. */
+export function normLengths(config: ModelConfig, subNorms: SubNorms): Map<string, number> {
+  return new Map([...executionOrder(config, subNorms)].flatMap(item => 'length' in item ? [[item.name, item.length]] : []));
+}
+
+/** Column borders of a linear layer's parts: whole units, from the number of columns alone. */
+export function partBorders(cols: number, groupSize: number, segmented: boolean): number[] {
+  const unit = groupSize || 32;
+  const units = Math.ceil(cols / unit);
+  if (!segmented || units < SEGMENTS) return [0, cols];
+  return Array.from({ length: SEGMENTS + 1 }, (_, i) => i === SEGMENTS ? cols : unit * Math.floor(units * i / SEGMENTS));
+}
+
+const codingBytes: Record<CodingName, number> = { none: 0, f32: 4, f16: 2, i16: 2 };
+
+/** Bytes of a tile of 16 rows and `cols` columns. */
+export function tileBytes({ layout, planes, groupSize, coding }: PartFormat, cols: number): number {
+  if (layout === 'f32') return 4 * TILE_ROWS * cols;
+  if (layout === 'int8') return 2 * TILE_ROWS * Math.ceil(cols / 2);
+  const parameters = layout === 'planes' ? planes + 1 : 1;
+  return Math.ceil(cols / groupSize) * (groupSize / 8 * planes * TILE_ROWS + TILE_ROWS * parameters * codingBytes[coding]);
+}
+
+const roundUp = (value: number, unit: number) => Math.ceil(value / unit) * unit;
+
+export function planPacked(config: ModelConfig, subNorms: SubNorms, tokenizerBytes: number, formatOf: (linear: LinearShape) => PartFormat): PackedPlan {
+  const plan: PackedPlan = { linears: {}, tensors: new Map(), dataBytes: 0 };
+  const add = (name: string, dtype: string, bytes: number) => {
+    const begin = plan.dataBytes, end = begin + bytes;
+    plan.tensors.set(name, { dtype, shape: [dtype === 'F32' ? bytes / 4 : bytes], begin, end });
+    plan.dataBytes = end;
+  };
+  for (const item of executionOrder(config, subNorms)) {
+    if ('length' in item) {
+      add(item.name, 'F32', roundUp(4 * item.length, ALIGN));
+      continue;
+    }
+    const { name, rows, cols, segmented } = item;
+    const format = formatOf(item), tiles = Math.ceil(rows / TILE_ROWS);
+    const borders = partBorders(cols, format.groupSize, segmented);
+    const parts = borders.slice(1).map((colEnd, i): PartInfo => {
+      const { layout, planes, groupSize, coding } = format;
+      return { layout, planes, groupSize, coding, colBegin: borders[i]!, colEnd, tensor: `${name}.${i}` };
+    });
+    plan.linears[name] = { rows, cols, rowScale: `${name}.rowScale`, parts };
+    add(`${name}.rowScale`, 'F32', 4 * TILE_ROWS * tiles);
+    for (const part of parts) add(part.tensor, 'U8', tiles * tileBytes(part, part.colEnd - part.colBegin));
+  }
+  add('tokenizer', 'U8', roundUp(tokenizerBytes, ALIGN));
+  return plan;
+}
+
+/** Whether a safetensors header is that of a packed model. */
+export const isPacked = (metadata: Record<string, string>): boolean => metadata.format === 'lutra';
+
+/** Reads and checks a header. Everything that docs/format.md lists is true afterwards; no weight has been read. */
+export async function readPackedHeader(source: ByteSource): Promise<PackedHeader> {
+  const path = source.name;
+  const fail = (field: string, problem: string): never => { throw new BadModelFileError(path, field, problem); };
+  const { metadata, tensors, dataOffset } = await readSafetensorsHeader(source);
+  if (!isPacked(metadata)) {
+    throw new UnsupportedFormatError(path, '__metadata__.format', 'is not "lutra": not a packed model', 'Pack it first: `lutra quantize SOURCE -o OUT`.');
+  }
+  if (typeof metadata.lutra !== 'string') fail('__metadata__.lutra', 'is missing');
+  const header = parseJson(new TextEncoder().encode(metadata.lutra), path, '__metadata__.lutra');
+  if (header.version !== FORMAT_VERSION) {
+    throw new UnsupportedFormatError(path, 'version', `${JSON.stringify(header.version)}, this reader knows ${FORMAT_VERSION}`,
+      'Update lutra, or pack the model again with this version.');
+  }
+  if (dataOffset % ALIGN !== 0) fail('header length', `the data begins at ${dataOffset}, not at a multiple of ${ALIGN}`);
+  const config = checkConfig(header.config, path);
+  // Bounds the work below by the number of tensors that really are there.
+  if (config.nLayers > tensors.size) fail('config.nLayers', `${config.nLayers} layers, ${tensors.size} tensors`);
+  const { linears, provenance } = header;
+  if (!isObject(linears)) return fail('linears', 'is not an object');
+  if (!isObject(provenance)) return fail('provenance', 'is not an object');
+
+  const tokenizer = tensors.get('tokenizer');
+  if (!tokenizer || tokenizer.end === tokenizer.begin) return fail('tokenizer', 'is missing');
+  const subNorms = { attn: tensors.has('layers.0.attn.subNorm'), ffn: tensors.has('layers.0.ffn.subNorm') };
+  const plan = planPacked(config, subNorms, tokenizer.end - tokenizer.begin, ({ name }) => partFormat(linears[name], path, name));
+  compare('linears', linears, plan.linears);
+  compare('tensors', Object.fromEntries(tensors), Object.fromEntries(plan.tensors));
+  return { version: FORMAT_VERSION, config, linears: plan.linears, tensors: Object.fromEntries(plan.tensors), dataOffset, dataBytes: plan.dataBytes, provenance };
+
+  /** Names the first difference between what is there and what the configuration implies. */
+  function compare(field: string, actual: unknown, expected: unknown): void {
+    if (isObject(expected) || Array.isArray(expected)) {
+      if (typeof actual !== 'object' || actual === null || Array.isArray(actual) !== Array.isArray(expected)) fail(field, 'is missing');
+      const [have, want] = [actual, expected] as Record<string, unknown>[];
+      for (const key of Object.keys(want!)) compare(`${field}.${key}`, Object.hasOwn(have!, key) ? have![key] : undefined, want![key]);
+      for (const key of Object.keys(have!)) if (!Object.hasOwn(want!, key)) fail(`${field}.${key}`, 'does not belong to this configuration');
+    } else if (actual !== expected) {
+      fail(field, `${JSON.stringify(actual) ?? 'missing'}, but the configuration implies ${JSON.stringify(expected)}`);
+    }
+  }
+}
+
+const codings: Record<LayoutName, readonly CodingName[]> = { f32: ['none'], int8: ['none'], planes: ['f32', 'f16', 'i16'], ternary: ['none', 'f32', 'f16'] };
+
+/** The format of a linear layer's first part; `compare` finds the others equal to it or fails. */
+function partFormat(linear: unknown, path: string, name: string): PartFormat {
+  const part: unknown = isObject(linear) && Array.isArray(linear.parts) ? linear.parts[0] : undefined;
+  if (!isObject(part)) throw new BadModelFileError(path, `linears.${name}`, 'is missing or has no parts');
+  const { layout, planes, groupSize, coding } = part;
+  if (typeof layout !== 'string' || !Object.hasOwn(codings, layout)) {
+    throw new UnsupportedFormatError(path, `linears.${name}.parts.0.layout`, `unknown layout ${JSON.stringify(layout)}`, 'Update lutra, or pack the model again with this version.');
+  }
+  const grouped = layout === 'planes' || layout === 'ternary';
+  const sound = codings[layout as LayoutName].includes(coding)
+    && (grouped ? [32, 64, 128].includes(groupSize) : groupSize === 0)
+    && (layout === 'planes' ? [1, 2, 3, 4].includes(planes) : planes === (layout === 'ternary' ? 2 : 0));
+  if (!sound) {
+    throw new BadModelFileError(path, `linears.${name}.parts.0`, `layout ${layout} with ${JSON.stringify({ planes, groupSize, coding })}`);
+  }
+  return { layout: layout as LayoutName, planes, groupSize, coding };
+}

@@ -1,0 +1,69 @@
+/** What an importer makes of a foreign file: headers are read, weights are not. */
+import { readBytes } from './bytes.js';
+import type { ByteSource, ModelConfig } from './types.js';
+
+/** Names in the packers' table of encodings (src/pack/encodings.ts). */
+export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2';
+
+/** A run of bytes for each row of a matrix, all of one length. */
+export interface RowBytes {
+  file: ByteSource;
+  length: number;
+  /** File offset of a row's bytes. */
+  offset(row: number): number;
+}
+
+/** A weight matrix [rows][cols] in a file. Row numbers are the packed model's: reordering is the importer's business. */
+export interface SourceMatrix {
+  /** For messages: the tensor's name in its file. */
+  name: string;
+  rows: number;
+  cols: number;
+  encoding: Encoding;
+  codes: RowBytes;
+  /** Scales, where the encoding keeps them apart (q8). */
+  scales?: RowBytes;
+  /** What the decoder must know of a row's place: q8: elements of its first group before it; ternary2: bit of its field. */
+  phase?(row: number): number;
+  /** A constant of the encoding: q8: group size. */
+  param?: number;
+  /** All weights are multiples of this (ternary2); 1 unless given. */
+  scale?: number;
+}
+
+/** A model in a foreign format. */
+export interface SourceModel {
+  config: ModelConfig;
+  /** Text of a Hugging Face `tokenizer.json`. */
+  tokenizerJson: Uint8Array;
+  /** By linear layer, named as in docs/format.md; q and k rows in half-split order. */
+  matrices: Map<string, SourceMatrix>;
+  /** By name as in docs/format.md. */
+  norms: Map<string, Float32Array>;
+  /** Size of the files that hold weights, bytes. */
+  bytes: number;
+  provenance: Record<string, unknown>;
+  close(): Promise<void>;
+}
+
+/** Bytes of rows [begin, begin + count) one after the other; rows that are neighbours in the file are read together. */
+export async function readRows({ file, length, offset }: RowBytes, begin: number, count: number, field: string): Promise<Uint8Array<ArrayBuffer>> {
+  if (contiguous()) return readBytes(file, offset(begin), length * count, field);
+  const bytes = new Uint8Array(length * count);
+  for (let from = 0, to: number; from < count; from = to) {
+    for (to = from + 1; to < count && offset(begin + to) === offset(begin + to - 1) + length;) to++;
+    bytes.set(await readBytes(file, offset(begin + from), length * (to - from), field), length * from);
+  }
+  return bytes;
+
+  function contiguous(): boolean {
+    for (let i = 1; i < count; i++) if (offset(begin + i) !== offset(begin + i - 1) + length) return false;
+    return true;
+  }
+}
+
+/** Where row `row` of a matrix in half-split order is found in one whose heads interleave pairs (llama2.c, GGUF llama). */
+export function adjacentPairRow(row: number, headDim: number): number {
+  const inHead = row % headDim, half = headDim / 2;
+  return row - inHead + (inHead < half ? 2 * inHead : 2 * (inHead - half) + 1);
+}

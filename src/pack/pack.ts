@@ -1,0 +1,191 @@
+/** A model in a foreign format -> a packed model file. */
+import { BadArgumentError, BadModelFileError } from '../errors.js';
+import { TILE_ROWS } from '../generated/layout.js';
+import { linearShapes, normLengths, partBorders, planPacked, tileBytes, type LinearShape, type PartFormat } from '../formats/packed.js';
+import { PackedWriter, type ByteSink } from '../formats/packed-writer.js';
+import { readRows, type SourceMatrix, type SourceModel } from '../formats/source.js';
+import { cores } from '../platform/platform.js';
+import { NotFiniteError, type RowsJob } from './packers.js';
+import { PackPool } from './pool.js';
+
+export type Bits = 1 | 2 | 3 | 4 | 8 | 'ternary' | 'f32';
+
+export interface PackOptions {
+  /** Weights of the linear layers. Default: 'ternary' for a model that is ternary already, otherwise 4. */
+  bits?: Bits;
+  /** Columns that share parameters: 32, 64 (default) or 128. */
+  groupSize?: number;
+  /** How the parameters of 1 to 4 bits are stored. Default 'i16'. */
+  coding?: 'i16' | 'f16' | 'f32';
+  /** Workers; default: one for each core. The result does not depend on it. */
+  threads?: number;
+  /** Called with the weights done and the weights to do. */
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+export interface PackStats {
+  /** Of the source's files that hold weights. */
+  bytesIn: number;
+  /** Of the packed file. */
+  bytesOut: number;
+  /** Of the linear layers without embedding and head, parameters and row scales included. */
+  bitsPerWeight: number;
+  bits: Bits;
+}
+
+/** Rows of one matrix that a worker packs at once: whole tiles, about a million weights. */
+const JOB_WEIGHTS = 2 ** 20;
+
+interface Step { matrix: SourceMatrix; begin: number; count: number }
+
+/** Packs `source` into `sink`. When it rejects, the sink has been aborted. Does not close the source. */
+export async function pack(source: SourceModel, options: PackOptions, sink: ByteSink): Promise<PackStats> {
+  let pool: PackPool | undefined;
+  const onAbort = () => void pool?.close(options.signal!.reason);
+  try {
+    options.signal?.throwIfAborted();
+    const threads = options.threads ?? await cores();
+    if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 1 to 64`);
+    const plan = planFor(source, options);
+    pool = await PackPool.start(threads);
+    options.signal?.addEventListener('abort', onAbort);
+    options.signal?.throwIfAborted();
+    return await run(source, plan, pool, sink, options);
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  } finally {
+    options.signal?.removeEventListener('abort', onAbort);
+    await pool?.close();
+  }
+}
+
+type Plan = ReturnType<typeof planFor>;
+
+/** Checks options and source against each other; what the file will look like. */
+function planFor(source: SourceModel, { bits: wanted, groupSize = 64, coding = 'i16' }: PackOptions) {
+  const isTernary = [...source.matrices.values()].some(matrix => matrix.encoding === 'ternary2');
+  const bits = wanted ?? (isTernary ? 'ternary' : 4);
+  if (![1, 2, 3, 4, 8, 'ternary', 'f32'].includes(bits)) throw new BadArgumentError('bits', `${bits} is not 1, 2, 3, 4, 8, ternary or f32`);
+  if (![32, 64, 128].includes(groupSize)) throw new BadArgumentError('groupSize', `${groupSize} is not 32, 64 or 128`);
+  if (!['i16', 'f16', 'f32'].includes(coding)) throw new BadArgumentError('coding', `${coding} is not i16, f16 or f32`);
+
+  const plain = (layout: 'f32' | 'int8'): PartFormat => ({ layout, planes: 0, groupSize: 0, coding: 'none' });
+  const formatOf = ({ name }: LinearShape): PartFormat => {
+    if (bits === 'f32') return plain('f32');
+    if (bits === 8 || name === 'embedding' || name === 'head') return plain('int8');
+    return bits === 'ternary' ? { layout: 'ternary', planes: 2, groupSize, coding: 'none' } : { layout: 'planes', planes: bits, groupSize, coding };
+  };
+  const subNorms = { attn: source.norms.has('layers.0.attn.subNorm'), ffn: source.norms.has('layers.0.ffn.subNorm') };
+  const shapes = linearShapes(source.config);
+  for (const { name, rows, cols } of shapes) {
+    const matrix = source.matrices.get(name);
+    if (!matrix || matrix.rows !== rows || matrix.cols !== cols) throw new Error(`importer: ${name} is not [${rows}, ${cols}]`);
+  }
+  const layout = planPacked(source.config, subNorms, source.tokenizerJson.length, formatOf);
+  return { bits, groupSize, shapes, formatOf, norms: normLengths(source.config, subNorms), layout };
+}
+
+async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSink, options: PackOptions): Promise<PackStats> {
+  const { bits, shapes, formatOf, layout } = plan;
+  const method = bits === 'ternary' ? 'absmean' : bits === 'f32' ? 'none' : bits === 8 ? 'absmax' : 'hlq';
+  const writer = new PackedWriter(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
+  const weights = (list: { rows: number; cols: number }[]) => list.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
+
+  const needsMean = shapes.filter(shape => formatOf(shape).layout === 'ternary' && !isTrits(source.matrices.get(shape.name)!));
+  const total = weights(shapes) + weights(needsMean);
+  let done = 0;
+  const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);
+
+  for (const [name, length] of plan.norms) {
+    const norm = source.norms.get(name);
+    if (norm?.length !== length) throw new Error(`importer: ${name} is not [${length}]`);
+    if (!norm.every(Number.isFinite)) throw notFinite(source.matrices.get('embedding')!, name);
+    await writer.writePadded(name, new Uint8Array(norm.buffer, norm.byteOffset, norm.byteLength));
+  }
+  await writer.writePadded('tokenizer', source.tokenizerJson, 0x20);
+
+  // Partial sums of fixed runs of rows, added up in their order: the mean does not depend on the number of workers.
+  const means = new Map<string, number>();
+  for (const { name } of needsMean) {
+    const matrix = source.matrices.get(name)!, steps = [...stepsOf(matrix)];
+    const sums = new Array<number>(steps.length);
+    await inLanes(pool, steps.entries(), async ([i, step]) => {
+      sums[i] = await named(matrix, pool.sum(await rowsJob(step)));
+      advance(step);
+    });
+    const mean = sums.reduce((a, b) => a + b, 0) / (matrix.rows * matrix.cols);
+    if (!Number.isFinite(mean)) throw notFinite(matrix);
+    means.set(name, Math.fround(Math.max(mean, 1e-5)));
+  }
+
+  function* allSteps(): Generator<{ shape: LinearShape; step: Step }> {
+    for (const shape of shapes) for (const step of stepsOf(source.matrices.get(shape.name)!)) yield { shape, step };
+  }
+  await inLanes(pool, allSteps(), async ({ shape, step }) => {
+    const { name, cols, segmented } = shape, { matrix } = step;
+    const format = formatOf(shape), borders = partBorders(cols, format.groupSize, segmented);
+    const keepTrits = format.layout === 'ternary' && isTrits(matrix);
+    const gamma = keepTrits ? 1 : means.get(name) ?? 1;
+    const job = await rowsJob(step, keepTrits ? 1 : matrix.scale);
+    const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma }));
+    const firstTile = step.begin / TILE_ROWS;
+    await writer.write(`${name}.rowScale`, tiles.rowScale, 4 * TILE_ROWS * firstTile);
+    for (const [i, part] of tiles.parts.entries()) {
+      await writer.write(`${name}.${i}`, part, firstTile * tileBytes(format, borders[i + 1]! - borders[i]!));
+    }
+    advance(step);
+  });
+  options.signal?.throwIfAborted();
+  await writer.finish();
+
+  const linears = shapes.filter(({ name }) => name.startsWith('layers.'));
+  const bytes = [...layout.tensors].filter(([name]) => linears.some(linear => name.startsWith(`${linear.name}.`)))
+    .reduce((sum, [, { begin, end }]) => sum + end - begin, 0);
+  return { bytesIn: source.bytes, bytesOut: writer.bytes, bitsPerWeight: 8 * bytes / weights(linears), bits };
+}
+
+const isTrits = (matrix: SourceMatrix) => matrix.encoding === 'ternary2';
+
+function* stepsOf(matrix: SourceMatrix): Generator<Step> {
+  const count = TILE_ROWS * Math.max(1, Math.floor(JOB_WEIGHTS / (TILE_ROWS * matrix.cols)));
+  for (let begin = 0; begin < matrix.rows; begin += count) yield { matrix, begin, count: Math.min(count, matrix.rows - begin) };
+}
+
+async function rowsJob({ matrix, begin, count }: Step, factor = 1): Promise<RowsJob> {
+  const { encoding, cols, codes, scales, phase, param = 0, name } = matrix;
+  return {
+    encoding, rows: count, cols, param, factor,
+    codes: await readRows(codes, begin, count, name),
+    scales: scales ? await readRows(scales, begin, count, name) : null,
+    phases: phase ? Uint32Array.from({ length: count }, (_, i) => phase(begin + i)) : null,
+  };
+}
+
+/** Runs `work` on all items, as many at once as the pool takes. The first failure stops the others; all have ended on return. */
+async function inLanes<T>(pool: PackPool, items: Iterator<T>, work: (item: T) => Promise<void>): Promise<void> {
+  let failed = false;
+  const lane = async () => {
+    for (let next = items.next(); !failed && !next.done; next = items.next()) {
+      try {
+        await work(next.value);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const results = await Promise.allSettled(Array.from({ length: pool.lanes }, lane));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
+async function named<T>(matrix: SourceMatrix, result: Promise<T>): Promise<T> {
+  try {
+    return await result;
+  } catch (error) {
+    throw error instanceof NotFiniteError ? notFinite(matrix) : error;
+  }
+}
+
+const notFinite = (matrix: SourceMatrix, name = matrix.name) => new BadModelFileError(matrix.codes.file.name, name, 'holds a weight that is not a finite number');

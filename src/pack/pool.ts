@@ -1,0 +1,58 @@
+/** Workers that pack. */
+import { EngineCrashError } from '../errors.js';
+import { spawn, type WorkerPeer } from '../platform/platform.js';
+import { NotFiniteError, Packers, type RowsJob, type Tiles, type TilesJob } from './packers.js';
+import type { Reply } from './worker.js';
+
+/** Jobs a worker is given before it has answered the first: one to work on, one to go on with. */
+const QUEUED = 2;
+
+export class PackPool {
+  private readonly waiting = new Map<number, { resolve(value: any): void; reject(reason: unknown): void }>();
+  private jobs = 0;
+  private broken: unknown;
+  private constructor(private readonly workers: WorkerPeer[]) {
+    for (const worker of workers) {
+      worker.onCrash(error => this.breakDown(error));
+      worker.onMessage((reply: Reply) => {
+        const job = this.waiting.get(reply.id);
+        this.waiting.delete(reply.id);
+        if ('result' in reply) job?.resolve(reply.result);
+        else job?.reject('error' in reply ? new EngineCrashError('packing', reply.error) : new NotFiniteError());
+      });
+    }
+  }
+
+  static async start(threads: number): Promise<PackPool> {
+    const module = await Packers.compile();
+    return new PackPool(await Promise.all(Array.from({ length: threads }, () => spawn('pack-worker.js', { module }))));
+  }
+
+  /** How many jobs to have under way at once. */
+  get lanes(): number { return QUEUED * this.workers.length; }
+
+  sum(job: RowsJob): Promise<number> { return this.post({ sum: job }, job); }
+  tiles(job: TilesJob): Promise<Tiles> { return this.post({ tiles: job }, job); }
+
+  /** Rejects what is under way and stops the workers. */
+  async close(reason: unknown = new Error('the pool was closed')): Promise<void> {
+    this.breakDown(reason);
+    await Promise.all(this.workers.map(worker => worker.terminate()));
+  }
+
+  private post<T>(request: object, { codes, scales }: RowsJob): Promise<T> {
+    const id = this.jobs++;
+    return new Promise((resolve, reject) => {
+      if (this.broken !== undefined) return reject(this.broken);
+      this.waiting.set(id, { resolve, reject });
+      const transfer = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []);
+      this.workers[id % this.workers.length]!.post({ id, ...request }, transfer);
+    });
+  }
+
+  private breakDown(reason: unknown): void {
+    this.broken ??= reason;
+    for (const job of this.waiting.values()) job.reject(this.broken);
+    this.waiting.clear();
+  }
+}

@@ -1,0 +1,28 @@
+/** A packing worker: jobs in, tiles out, one after the other. First message: the compiled packers. */
+import { parent } from '../platform/platform.js';
+import { NotFiniteError, Packers, type RowsJob, type TilesJob } from './packers.js';
+
+export type Request = { id: number } & ({ sum: RowsJob } | { tiles: TilesJob });
+export type Reply = { id: number } & ({ result: unknown } | { notFinite: true } | { error: string });
+
+const peer = await parent();
+let packers: Promise<Packers> | undefined;
+
+peer.onMessage(async (message: { module: WebAssembly.Module } | Request) => {
+  if ('module' in message) {
+    packers = Packers.create(message.module);
+    return;
+  }
+  const { id } = message;
+  try {
+    const ready = await packers!;
+    if ('sum' in message) {
+      peer.post({ id, result: ready.sumAbs(message.sum) } satisfies Reply);
+    } else {
+      const result = ready.tiles(message.tiles);
+      peer.post({ id, result } satisfies Reply, [result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);
+    }
+  } catch (error) {
+    peer.post((error instanceof NotFiniteError ? { id, notFinite: true } : { id, error: String(error) }) satisfies Reply);
+  }
+});
