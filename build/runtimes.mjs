@@ -29,8 +29,12 @@ export async function nodeBinary(major) {
   const npm = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : [process.platform === 'win32' ? 'npm.cmd' : 'npm'];
   await run(npm[0], [...npm.slice(1), 'install', `${name}@${version}`, '--no-save', '--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error'],
     { cwd: temporary, live: true, shell: npm[0] === 'npm.cmd' });
-  if (existsSync(program)) rmSync(temporary, { recursive: true, force: true });
-  else renameSync(temporary, folder);
+  try {
+    renameSync(temporary, folder);
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true });
+    if (!existsSync(program)) throw error; // else another process was faster
+  }
   return program;
 }
 

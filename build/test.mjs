@@ -8,8 +8,8 @@
  * summary, takes more than its time or holds no test counts as one failure; so does a failed build or type check.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { build } from './build.mjs';
 import { ensureDependencies } from './setup.mjs';
 import { BuildError, dist, files, ifMain, inParallel, root, say, shown } from './util.mjs';
@@ -22,23 +22,22 @@ const total = { passed: 0, failed: 0, skipped: 0 };
 const flat = path => shown(path).replace(/^tests\//, '').replaceAll('/', '.').replace(/\.ts$/, '');
 
 /** Bundles TypeScript that runs inside the checkout: packages and this folder's scripts stay outside. */
-export async function bundleForNode(entryPoints, outdir) {
+export async function bundleForNode(entryPoints) {
   const [esbuild, { common, writeIfChanged }] = await Promise.all([import('esbuild'), import('./bundle.mjs')]);
   const scripts = {
     name: 'build-scripts',
     setup: ({ onResolve }) => onResolve({ filter: /\/build\/[\w-]+\.mjs$/ }, ({ path }) => ({ path: `../build/${path.split('/').pop()}`, external: true })),
   };
-  const result = await esbuild.build({ ...common, entryPoints, outdir, platform: 'node', packages: 'external', sourcemap: 'inline',
+  const result = await esbuild.build({ ...common, entryPoints, outdir: out, platform: 'node', packages: 'external', sourcemap: 'inline',
     sourcesContent: false, plugins: [scripts] });
   for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
-  copyAssets(outdir, writeIfChanged);
 }
 
 /** Code bundled there looks for its workers and wasm files beside itself. */
-function copyAssets(outdir, writeIfChanged) {
-  const assets = ['worker.js', 'pack-worker.js', ...existsSync(join(dist, 'wasm')) ? readdirSync(join(dist, 'wasm')).filter(name => name.endsWith('.wasm')).map(name => `wasm/${name}`) : []];
-  for (const name of assets) {
-    if (existsSync(join(dist, name))) writeIfChanged(join(outdir, name), readFileSync(join(dist, name)));
+export async function copyAssets() {
+  const { writeIfChanged } = await import('./bundle.mjs');
+  for (const path of [...files(join(dist, 'wasm'), /\.wasm$/), ...files(dist, /worker\.js$/)]) {
+    writeIfChanged(join(out, relative(dist, path)), readFileSync(path));
   }
 }
 
@@ -54,10 +53,11 @@ async function main(args) {
 
   const chosen = files(join(root, 'tests'), /\.test\.ts$/).filter(path => words.length === 0 || words.some(word => shown(path).includes(word)));
   if (chosen.length === 0) throw new BuildError(`No test file's name contains ${words.join(' or ')}.`);
+  await copyAssets();
   const tests = [];
   await inParallel(chosen.map(path => async () => {
     try {
-      await bundleForNode({ [flat(path)]: path }, out);
+      await bundleForNode({ [flat(path)]: path });
       tests.push({ path, file: join(out, `${flat(path)}.js`), serial: /^\/\/ serial\b/.test(readFileSync(path, 'utf8')) });
     } catch (error) {
       const { formatMessages } = await import('esbuild');
@@ -65,6 +65,12 @@ async function main(args) {
     }
   }));
   tests.sort((a, b) => a.file < b.file ? -1 : 1);
+  if (tests.some(test => readFileSync(test.file, 'utf8').includes('build/runtimes.mjs'))) {
+    await attempt('installing other versions of Node', async () => {
+      const { majors, nodeBinary } = await import('./runtimes.mjs');
+      for (const major of majors) await nodeBinary(major);
+    });
+  }
   say(`running ${tests.length} test files`);
   await inParallel(tests.filter(test => !test.serial).map(test => () => runFile(test)), 2);
   await inParallel(tests.filter(test => test.serial).map(test => () => runFile(test)), 1);
