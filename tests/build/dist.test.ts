@@ -1,0 +1,46 @@
+// What the build before these tests has left in dist/.
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { buildPackers } from '../../build/packers.mjs';
+import { checkWasm } from '../../build/wasm-check.mjs';
+import { variants } from '../../build/wasm.mjs';
+import { repoRoot } from '../helpers/paths.js';
+
+const test = suite('dist');
+const wasm = (name: string) => join(repoRoot, 'dist', 'wasm', name);
+const names = [...Object.keys(variants).map(name => `lutra-${name}.wasm`), 'packers.wasm'];
+
+for (const name of names) {
+  test(`${name} imports nothing but memory and holds no relaxed_madd`, () => checkWasm(wasm(name)));
+}
+
+test('packers built again are the same bytes', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lutra-'));
+  try {
+    await buildPackers({ out: join(folder, 'packers.wasm') });
+    assert.ok(readFileSync(join(folder, 'packers.wasm')).equals(readFileSync(wasm('packers.wasm'))));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('the library holds no Node module that is imported before it is needed', () => {
+  for (const name of ['index.js', 'worker.js', 'pack-worker.js']) {
+    const text = readFileSync(join(repoRoot, 'dist', name), 'utf8');
+    assert.equal([...text.matchAll(/^\s*import\s[^(]*?["']([^"']+)["']/gm)].map(match => match[1]), [], name);
+    assert.not.match(text, /__require\(/, name);
+  }
+});
+
+test('the command line can be executed and names the licences of what it contains', () => {
+  const cli = join(repoRoot, 'dist', 'cli.js');
+  assert.ok(readFileSync(cli, 'utf8').startsWith('#!/usr/bin/env node\n'));
+  if (process.platform !== 'win32') assert.ok(statSync(cli).mode & 0o100);
+  const licences = readFileSync(join(repoRoot, 'dist', 'THIRD-PARTY-LICENSES.txt'), 'utf8');
+  for (const name of ['@huggingface/tokenizers', 'commander', 'cli-progress']) assert.match(licences, `\n${name} `);
+});
+
+test.run();
