@@ -13,8 +13,8 @@ import type { Encoding, SourceMatrix, SourceModel } from './source.js';
 import type { ByteSource, ModelConfig, TensorInfo } from './types.js';
 
 const JSON_LIMIT = 256 << 20;
-/** A vocabulary is often padded for the sake of matrix shapes, never by more than this. */
-const VOCABULARY_PADDING = 1024;
+/** A vocabulary is often padded for the sake of matrix shapes; more unused ids than this share mean another tokenizer. */
+const UNUSED_SHARE = 1 / 16;
 const encodings: Record<string, Encoding> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 
 interface Tensor extends Pick<TensorInfo, 'dtype' | 'shape'> {
@@ -161,7 +161,7 @@ function checkTokenizerSize(tokenizer: Record<string, any>, path: string, vocabS
     if (!Number.isInteger(id)) throw new BadModelFileError(path, 'model.vocab', `${JSON.stringify(id)} is no token id`);
     size = Math.max(size, id as number + 1);
   }
-  if (size > vocabSize || size < vocabSize - VOCABULARY_PADDING) {
+  if (size > vocabSize || vocabSize - size > vocabSize * UNUSED_SHARE) {
     throw new BadModelFileError(path, 'model.vocab', `${size} tokens, the model has ${vocabSize}`, 'Give the tokenizer that belongs to this model with `--tokenizer FILE`.');
   }
 }
