@@ -89,11 +89,12 @@ function planFor(source: SourceModel, { bits: wanted, groupSize = 64, coding = '
 
 async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSink, options: PackOptions): Promise<PackStats> {
   const { bits, shapes, formatOf, layout } = plan;
-  const method = bits === 'ternary' ? 'absmean' : bits === 'f32' ? 'none' : bits === 8 ? 'absmax' : 'hlq';
-  const writer = new PackedWriter(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
   const weights = (list: { rows: number; cols: number }[]) => list.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 
   const needsMean = shapes.filter(shape => formatOf(shape).layout === 'ternary' && !isTrits(source.matrices.get(shape.name)!));
+  const exact = bits === 'f32' || (bits === 'ternary' && needsMean.length === 0);
+  const method = exact ? 'exact' : bits === 'ternary' ? 'absmean' : bits === 8 ? 'absmax' : 'hlq';
+  const writer = new PackedWriter(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
   const total = weights(shapes) + weights(needsMean);
   let done = 0;
   const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);
