@@ -7,7 +7,7 @@ import { loadWasm } from './wasm.js';
 const { wasm, memory, base } = await loadWasm();
 const scales = base + (1 << 20), dst = scales + (1 << 20);
 
-function decode(name: string, codes: Uint8Array, cols: number, { phase = 0, param = 0, scale = new Uint8Array(0) } = {}): Float32Array {
+function decode(name: string, codes: Uint8Array, cols: number, { phase = 0, param = 0, scale = new Uint8Array(0) }: { phase?: number; param?: number; scale?: Uint8Array } = {}): Float32Array {
   new Uint8Array(memory.buffer).set(codes, base);
   new Uint8Array(memory.buffer).set(scale, scales);
   wasm[name]!(base, scales, dst, cols, phase, param);

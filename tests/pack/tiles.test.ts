@@ -7,7 +7,7 @@ import { bytesOf, floats } from '../formats/synthetic.js';
 
 const packers = await Packers.create();
 const { fround } = Math;
-const shapes = [[16, 128], [1, 32], [37, 172], [20, 33], [16, 1], [33, 300]] as const;
+const shapes = [[1, 32], [17, 172], [16, 1], [3, 300]] as const;
 
 interface Case { format: PartFormat; rows: number; cols: number; segmented: boolean; weights: Float32Array }
 

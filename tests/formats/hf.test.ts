@@ -1,0 +1,170 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { detect } from '../../src/formats/detect.js';
+import { importHuggingFace } from '../../src/formats/hf.js';
+import { readRows, type SourceModel } from '../../src/formats/source.js';
+import { refused, refusedOrMissing } from './attack.js';
+import { bitnetConfig, bitnetTensors, hfConfig, hfFolder, llamaTensors, tokenizerJson, trit, type Folder, type Tensors } from './hf-folder.js';
+import { bf16Tensor, f32Tensor, safetensors } from './synthetic.js';
+
+async function inFolder<T>(config: object, tensors: Tensors, work: (folder: Folder) => Promise<T>, tokenizer: object = tokenizerJson): Promise<T> {
+  const folder = hfFolder(config, tensors, tokenizer);
+  try {
+    return await work(folder);
+  } finally {
+    folder.remove();
+  }
+}
+
+const bytesOfMatrix = async (model: SourceModel, name: string) => {
+  const matrix = model.matrices.get(name)!;
+  return readRows(matrix.codes, 0, matrix.rows, name);
+};
+
+test('Llama: config, bytes of every matrix, norms', async () => {
+  const f16Tensor = (shape: number[], values: Float32Array) => ({ dtype: 'F16', shape, bytes: new Uint8Array(2 * values.length).fill(0x3c) });
+  for (const [make, encoding] of [[bf16Tensor, 'bf16'], [f32Tensor, 'f32'], [f16Tensor, 'f16']] as const) {
+    const tensors = llamaTensors(hfConfig, make);
+    await inFolder(hfConfig, tensors, async ({ path }) => {
+      const model = await importHuggingFace(path);
+      assert.equal(model.config, {
+        architecture: 'llama', dim: 48, hiddenDim: 44, nLayers: 2, nHeads: 3, nHeadsKv: 1, headDim: 10, vocabSize: 40, contextLength: 64, normEps: 1e-6,
+        ropeTheta: 10000, activation: 'silu', tiedHead: true, bosId: 0, eosIds: [1, 2], addBos: true,
+      });
+      assert.is(model.matrices.get('embedding')!.encoding, encoding);
+      assert.equal(await bytesOfMatrix(model, 'layers.1.ffn.down'), tensors['model.layers.1.mlp.down_proj.weight']!.bytes.slice());
+      assert.equal(await bytesOfMatrix(model, 'layers.0.attn.q'), tensors['model.layers.0.self_attn.q_proj.weight']!.bytes.slice());
+      const norm = model.norms.get('layers.1.ffn.norm')!, stored = tensors['model.layers.1.post_attention_layernorm.weight']!.bytes;
+      if (encoding === 'f16') assert.equal(norm, new Float32Array(48).fill(1.05859375));
+      else if (encoding === 'bf16') assert.equal(Array.from(new Uint32Array(norm.buffer), bits => bits >>> 16), Array.from(new Uint16Array(stored.slice().buffer)));
+      else assert.equal(norm, new Float32Array(stored.slice().buffer));
+      assert.is(model.norms.size, 5);
+      await model.close();
+    });
+  }
+});
+
+test('BitNet: trits, sub-norms, and the two directions of the scale', async () => {
+  for (const [linearClass, expected] of [['autobitlinear', 0.25], ['bitlinear', 4], [undefined, 4]] as const) {
+    const config = { ...bitnetConfig, quantization_config: { quant_method: 'bitnet', ...(linearClass && { linear_class: linearClass }) } };
+    await inFolder(config, bitnetTensors(), async ({ path }) => {
+      const model = await importHuggingFace(path);
+      assert.is(model.config.activation, 'relu2');
+      assert.is(model.norms.get('layers.0.attn.subNorm')!.length, 30);
+      assert.is(model.norms.get('layers.0.ffn.subNorm')!.length, 44);
+      for (const [name, hf] of [['attn.q', 'self_attn.q_proj'], ['ffn.gate', 'mlp.gate_proj'], ['ffn.down', 'mlp.down_proj']] as const) {
+        const matrix = model.matrices.get(`layers.0.${name}`)!, bytes = await bytesOfMatrix(model, `layers.0.${name}`);
+        assert.is(matrix.encoding, 'ternary2');
+        assert.is(matrix.scale, expected);
+        for (let r = 0; r < matrix.rows; r++) for (let k = 0; k < matrix.cols; k++) assert.is((bytes[r * matrix.cols + k]! >> matrix.phase!(r) & 3) - 1, trit(hf, r, k));
+      }
+      await model.close();
+    });
+  }
+});
+
+test('shards, an own head, generation_config, add_bos_token', async () => {
+  const config = { ...hfConfig, tie_word_embeddings: false, eos_token_id: 2 }, all = { ...llamaTensors(), 'lm_head.weight': llamaTensors()['model.embed_tokens.weight']! };
+  await inFolder(config, all, async folder => {
+    const entries = Object.entries(all), files = { 'a-1.safetensors': entries.slice(0, 9), 'a-2.safetensors': entries.slice(9) };
+    rmSync(join(folder.path, 'model.safetensors'));
+    for (const [name, part] of Object.entries(files)) folder.write(name, safetensors(Object.fromEntries(part)));
+    const map = Object.fromEntries(Object.entries(files).flatMap(([file, part]) => part.map(([name]) => [name, file])));
+    folder.write('model.safetensors.index.json', { metadata: {}, weight_map: map });
+    folder.write('generation_config.json', { eos_token_id: [2, 5] });
+    folder.write('tokenizer_config.json', { add_bos_token: false });
+    const model = await importHuggingFace(folder.path);
+    assert.equal(model.config.eosIds, [2, 5]);
+    assert.is(model.config.addBos, false);
+    assert.is(model.config.tiedHead, false);
+    assert.equal(await bytesOfMatrix(model, 'head'), all['lm_head.weight'].bytes.slice());
+    await model.close();
+
+    for (const [name, attack] of Object.entries({
+      'a path as a shard': { ...map, x: '../../etc/passwd' }, 'a number as a shard': { ...map, x: 5 }, 'a shard that is not there': { ...map, x: 'a-3.safetensors' },
+      'a tensor that is elsewhere': { ...map, 'model.norm.weight': 'a-1.safetensors' }, 'nothing': {},
+    })) {
+      folder.write('model.safetensors.index.json', { weight_map: attack });
+      await refusedOrMissing(() => importHuggingFace(folder.path), name);
+    }
+  });
+});
+
+test('what is not supported is refused, not computed wrongly', async () => {
+  for (const [field, value] of Object.entries({
+    model_type: 'qwen2', attention_bias: true, mlp_bias: true, rope_scaling: { rope_type: 'llama3', factor: 8 }, rope_parameters: { rope_type: 'yarn' }, hidden_act: 'gelu',
+    sliding_window: 4096, partial_rotary_factor: 0.5, quantization_config: { quant_method: 'gptq' },
+  })) {
+    const error = await inFolder({ ...hfConfig, [field]: value }, llamaTensors(), ({ path }) => refused(() => importHuggingFace(path), 'config.json', field));
+    assert.is(error.code, 'UNSUPPORTED_FORMAT');
+    assert.match(error.field, field);
+  }
+  const { 'model.norm.weight': norm, ...rest } = llamaTensors();
+  for (const [name, tensors, file] of [
+    ['a bias', { ...llamaTensors(), 'model.layers.0.self_attn.q_proj.bias': bf16Tensor([30], new Float32Array(30)) }, 'model.safetensors'],
+    ['integer weights', { ...rest, 'model.norm.weight': { ...norm!, dtype: 'I16' } }, 'model.safetensors'],
+    ['a missing tensor', rest, 'lutra-hf-'],
+    ['a sub-norm in no layer but one', { ...llamaTensors(), 'model.layers.1.self_attn.attn_sub_norm.weight': bf16Tensor([30], new Float32Array(30)) }, 'model.safetensors'],
+  ] as [string, Tensors, string][]) {
+    await inFolder(hfConfig, tensors, ({ path }) => refused(() => importHuggingFace(path), file, name));
+  }
+});
+
+test('sizes that contradict each other', async () => {
+  for (const field of ['hidden_size', 'intermediate_size', 'num_hidden_layers', 'num_attention_heads', 'num_key_value_heads', 'head_dim', 'vocab_size', 'max_position_embeddings', 'rms_norm_eps']) {
+    for (const value of [0, -1, 6, 1.5, 2 ** 20, 2 ** 31, 1e300, '48', null, {}]) {
+      const accepted = (field === 'max_position_embeddings' && (value === 6 || value === 2 ** 20)) || (field === 'rms_norm_eps' && typeof value === 'number' && value > 0);
+      if (accepted || (field === 'head_dim' && value === null) || (field === 'num_key_value_heads' && value === null)) continue;
+      await inFolder({ ...hfConfig, [field]: value }, llamaTensors(), ({ path }) => refused(() => importHuggingFace(path), 'lutra-hf-', `${field} = ${JSON.stringify(value)}`));
+    }
+  }
+  for (const scale of [0, -1, NaN, Infinity]) {
+    await inFolder(bitnetConfig, bitnetTensors(bitnetConfig, scale), ({ path }) => refused(() => importHuggingFace(path), 'model.safetensors', `scale ${scale}`));
+  }
+});
+
+test('a tokenizer of another size, or none', async () => {
+  const sized = (n: number) => ({ ...tokenizerJson, model: { vocab: Object.fromEntries(Array.from({ length: n }, (_, i) => [`t${i}`, i])) } });
+  for (const tokenizer of [sized(41), sized(20), {}, { model: {} }, { model: { vocab: { a: 1e9 } } }, { model: { vocab: { a: 'b' } } }, { ...tokenizerJson, added_tokens: [{ id: 40 }] }]) {
+    await inFolder(hfConfig, llamaTensors(), ({ path }) => refused(() => importHuggingFace(path), 'tokenizer.json', JSON.stringify(tokenizer).slice(0, 60)), tokenizer);
+  }
+  await inFolder(hfConfig, llamaTensors(), async ({ path }) => {
+    rmSync(join(path, 'tokenizer.json'));
+    await refusedOrMissing(() => importHuggingFace(path), 'no tokenizer');
+  });
+});
+
+test('files cut short', async () => {
+  await inFolder(hfConfig, llamaTensors(), async folder => {
+    for (const name of ['config.json', 'tokenizer.json', 'model.safetensors']) {
+      const whole = readFileSync(join(folder.path, name));
+      for (let i = 0; i < 40; i++) {
+        folder.write(name, whole.subarray(0, Math.floor(i * whole.length / 40)));
+        await refused(() => importHuggingFace(folder.path), name, `${name} cut`);
+      }
+      folder.write(name, whole);
+    }
+  });
+});
+
+test('a path is recognised by what lies there', async () => {
+  await inFolder(hfConfig, llamaTensors(), async folder => {
+    const found = await detect(folder.path);
+    assert.ok('source' in found);
+    await found.source.close();
+    await refused(() => detect(join(folder.path, 'model.safetensors')), 'model.safetensors', 'a single safetensors file');
+    for (const [name, bytes] of Object.entries({
+      'model.gguf': new TextEncoder().encode('GGUF\x03\0\0\0'), 'empty.bin': new Uint8Array(0), 'short.bin': new Uint8Array(5), 'zeros.bin': new Uint8Array(4096), 'text.txt': new TextEncoder().encode('x'.repeat(5000)),
+    })) {
+      folder.write(name, bytes);
+      await refused(() => detect(join(folder.path, name)), name, name);
+    }
+    await refusedOrMissing(() => detect(join(folder.path, 'nothing.bin')), 'no file');
+    rmSync(join(folder.path, 'config.json'));
+    await refusedOrMissing(() => detect(folder.path), 'a folder without config.json');
+  });
+});
+
+test.run();
