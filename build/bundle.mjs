@@ -2,7 +2,7 @@
 import { chmodSync, existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate } from './generated.mjs';
-import { dist, files, ifMain, root, say, step, withBuildLock, writeWhole } from './util.mjs';
+import { BuildError, dist, files, ifMain, root, step, withBuildLock, writeWhole } from './util.mjs';
 
 const readJson = path => JSON.parse(readFileSync(path, 'utf8'));
 
@@ -35,45 +35,37 @@ const bundles = [
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
 ];
 
-export async function buildBundles({ force = false, strict = true } = {}) {
+export async function buildBundles({ force = false } = {}) {
   const { build, version } = await import('esbuild');
-  const there = bundles.filter(({ entry }) => existsSync(join(root, entry)) || say(`  ${entry} is not there yet, skipped`));
   const inputs = {
-    texts: [version, ...there.map(one => one.entry)],
+    texts: [version, ...bundles.map(one => one.entry)],
     paths: [...files(join(root, 'src'), /\.(ts|js|json)$/), join(root, 'build', 'bundle.mjs'), join(root, 'package.json'), join(root, 'package-lock.json')],
   };
-  let failed = false;
-  await step('bundles', inputs, there.map(({ out }) => join(dist, `${out}.js`)), async () => {
+  await step('bundles', inputs, bundles.map(({ out }) => join(dist, `${out}.js`)), async () => {
     const packages = new Set();
     const sizes = [];
-    for (const { entry, out, options } of there) {
-      try {
-        const result = await build({ ...common, ...options, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: 'linked',
-          // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
-          minifySyntax: true, legalComments: 'linked', metafile: true });
-        for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
-        if (out === 'cli') chmodSync(join(dist, 'cli.js'), 0o755);
-        for (const input of Object.keys(result.metafile.inputs)) {
-          const match = input.match(/^.*node_modules\/((?:@[^/]+\/)?[^/]+)\//);
-          if (match) packages.add(match[0]);
-        }
-        sizes.push(`${out}.js ${Math.round(result.outputFiles.find(file => file.path.endsWith('.js')).contents.length / 1024)} kB`);
-      } catch (error) {
-        // One half-written entry shall not keep the others from being tried.
-        if (strict || !error.errors) throw error.errors ? new Error(await explain(error)) : error;
-        failed = true;
-        say(await explain(error));
+    for (const { entry, out, options } of bundles) {
+      const result = await build({ ...common, ...options, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: 'linked',
+        // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
+        minifySyntax: true, legalComments: 'linked', metafile: true }).catch(explain);
+      for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
+      if (out === 'cli') chmodSync(join(dist, 'cli.js'), 0o755);
+      for (const input of Object.keys(result.metafile.inputs)) {
+        const match = input.match(/^.*node_modules\/((?:@[^/]+\/)?[^/]+)\//);
+        if (match) packages.add(match[0]);
       }
+      sizes.push(`${out}.js ${Math.round(result.outputFiles.find(file => file.path.endsWith('.js')).contents.length / 1024)} kB`);
     }
     writeIfChanged(join(dist, 'THIRD-PARTY-LICENSES.txt'), Buffer.from(licences(packages)));
     return sizes.join(', ');
   }, { force });
-  return !failed;
 }
 
-async function explain(error) {
+/** esbuild's messages, with the lines that they are about, as one error. */
+export async function explain(error) {
+  if (!error.errors) throw error;
   const { formatMessages } = await import('esbuild');
-  return (await formatMessages(error.errors, { kind: 'error' })).join('\n');
+  throw new BuildError((await formatMessages(error.errors, { kind: 'error' })).join('\n'));
 }
 
 /** The licence texts of all packages whose code is inside the bundles. */
@@ -81,7 +73,7 @@ function licences(folders) {
   const texts = [...folders].sort().map(folder => {
     const { name, version, license } = readJson(join(root, folder, 'package.json'));
     const file = readdirSync(join(root, folder)).find(entry => /^licen[cs]e/i.test(entry));
-    if (!file) throw new Error(`${name} is bundled but has no licence file to ship.`);
+    if (!file) throw new BuildError(`${name} is bundled but has no licence file to ship.`);
     return `${name} ${version} (${license})\n\n${readFileSync(join(root, folder, file), 'utf8').trim()}\n`;
   });
   return `The JavaScript files of this folder contain code of these packages.\n\n${texts.join(`\n${'-'.repeat(80)}\n\n`)}`;
@@ -94,5 +86,5 @@ export function writeIfChanged(path, contents) {
 
 await ifMain(import.meta, () => withBuildLock(async () => {
   await generate();
-  if (!await buildBundles({ strict: false })) process.exitCode = 1;
+  await buildBundles();
 }));

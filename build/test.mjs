@@ -23,13 +23,13 @@ const flat = path => shown(path).replace(/^tests\//, '').replaceAll('/', '.').re
 
 /** Bundles TypeScript that runs inside the checkout: packages and this folder's scripts stay outside. */
 export async function bundleForNode(entryPoints) {
-  const [esbuild, { common, writeIfChanged }] = await Promise.all([import('esbuild'), import('./bundle.mjs')]);
+  const [esbuild, { common, explain, writeIfChanged }] = await Promise.all([import('esbuild'), import('./bundle.mjs')]);
   const scripts = {
     name: 'build-scripts',
     setup: ({ onResolve }) => onResolve({ filter: /\/build\/[\w-]+\.mjs$/ }, ({ path }) => ({ path: `../build/${path.split('/').pop()}`, external: true })),
   };
   const result = await esbuild.build({ ...common, entryPoints, outdir: out, platform: 'node', packages: 'external', sourcemap: 'inline',
-    sourcesContent: false, plugins: [scripts] });
+    sourcesContent: false, plugins: [scripts] }).catch(explain);
   for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
 }
 
@@ -60,8 +60,7 @@ async function main(args) {
       await bundleForNode({ [flat(path)]: path });
       tests.push({ path, file: join(out, `${flat(path)}.js`), serial: /^\/\/ serial\b/.test(readFileSync(path, 'utf8')) });
     } catch (error) {
-      const { formatMessages } = await import('esbuild');
-      failure(path, error.errors ? (await formatMessages(error.errors, { kind: 'error' })).join('\n') : error.stack);
+      failure(path, error instanceof BuildError ? error.message : error.stack);
     }
   }));
   tests.sort((a, b) => a.file < b.file ? -1 : 1);

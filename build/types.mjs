@@ -1,14 +1,13 @@
 /** src/index.ts -> dist/types/, by the TypeScript compiler. */
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { cache, dist, files, ifMain, root, run, say, step, withBuildLock } from './util.mjs';
+import { cache, dist, files, ifMain, root, run, step, withBuildLock } from './util.mjs';
 import { generate } from './generated.mjs';
 
 const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
 const version = () => JSON.parse(readFileSync(join(root, 'node_modules', 'typescript', 'package.json'), 'utf8')).version;
 
 export async function buildTypes({ force = false } = {}) {
-  if (!existsSync(join(root, 'src', 'index.ts'))) return say('  types: src/index.ts is not there yet, skipped');
   const inputs = { texts: [version()], paths: [...files(join(root, 'src'), /\.ts$/), join(root, 'tsconfig.json'), join(root, 'build', 'tsconfig.types.json')] };
   await step('types', inputs, [join(dist, 'types', 'index.d.ts')], async () => {
     const fresh = join(cache, 'types');

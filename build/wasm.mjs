@@ -64,9 +64,10 @@ export async function buildWasm({ only = Object.keys(variants), sources = files(
 
   await inParallel(only.map(name => () => {
     const target = join(out, `lutra-${name}.wasm`);
-    const inputs = { texts: [target, tools.version, binaryenVersion(), ...linkFlags, ...optFlags, ...variants[name].opt, optimise], paths: objects[name] };
-    return step(`wasm ${out === join(dist, 'wasm') ? '' : `${out} `}${name}`, inputs, [target],
-      () => link(objects[name], name, target, tools, optimise), { force });
+    const inputs = { texts: [tools.version, binaryenVersion(), ...linkFlags, ...optFlags, ...variants[name].opt, optimise], paths: objects[name] };
+    const work = () => link(objects[name], name, target, tools, optimise);
+    // Elsewhere than in dist/ nothing is remembered.
+    return out === join(dist, 'wasm') ? step(`wasm ${name}`, inputs, [target], work, { force }) : work();
   }));
 }
 
