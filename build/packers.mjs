@@ -11,7 +11,7 @@ const asc = join(root, 'node_modules', 'assemblyscript', 'bin', 'asc.js');
 const version = () => JSON.parse(readFileSync(join(root, 'node_modules', 'assemblyscript', 'package.json'), 'utf8')).version;
 
 // Packers are pure: the stub runtime never allocates, the caller gives memory and addresses, and nothing is imported.
-const flags = ['--runtime', 'stub', '--optimizeLevel', '3', '--shrinkLevel', '0', '--converge', '--enable', 'simd',
+const flags = ['--runtime', 'stub', '--optimizeLevel', '3', '--shrinkLevel', '0', '--enable', 'simd',
   '--importMemory', '--noExportMemory', '--use', 'abort='];
 
 const published = join(dist, 'wasm', 'packers.wasm');
