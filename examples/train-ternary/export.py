@@ -1,0 +1,158 @@
+"""Writes a checkpoint as a Hugging Face directory (BitNetForCausalLM, packed ternary weights) and, with --reference,
+what an importer must reproduce: reference.json (greedy ids, held-out cross-entropy) and heldout.json (the stories).
+
+    python export.py RUN OUT [--reference]
+
+OUT is replaced at once, so that a reader never sees half a directory. Without a checkpoint the weights are random.
+"""
+import argparse, json, os, shutil
+from pathlib import Path
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from model import BitNet, Shape, int8_rows, norm, rope, ternarise
+from stories import heldout
+from tokenizer import BOS, EOS, PAD
+
+GROUPS = dict(q="self_attn.q_proj", k="self_attn.k_proj", v="self_attn.v_proj", o="self_attn.o_proj",
+              gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
+NORMS = dict(input_norm="input_layernorm", post_norm="post_attention_layernorm",
+             attn_sub_norm="self_attn.attn_sub_norm", ffn_sub_norm="mlp.ffn_sub_norm")
+PROMPTS = ["", "Words: fox, bell, kind\n", "Words: boat, red, brave\n", "Words: moon, cat, sad\n", "Words: cake, bear, garden\n",
+           "Once there was", "Once upon a time, a brave girl named Lucy", "Tom was a", "One sunny day, Mia", "Long ago, a little fox lived",
+           "There once was a mouse named Ben. He was", "This is the story of Anna,", "Near the mountains, there lived", "A shy owl named Nora",
+           "Words: dragon, lantern, friend\n", "Words: seed, rain, patient\n", "Words: kite, tree, windy\n", "Words: drum, loud, night\n",
+           "Have you heard of Max?", "It was winter."]
+
+
+def pack(codes):
+    """Ternary codes [out, in] -> uint8 [out / 4, in]: the four 2-bit fields hold rows m, m + out/4, m + out/2, m + 3 out/4."""
+    fields = (codes + 1).to(torch.uint8).chunk(4, dim=0)
+    return fields[0] | fields[1] << 2 | fields[2] << 4 | fields[3] << 6
+
+
+def unpack(packed):
+    return torch.cat([(packed >> shift & 3).float() - 1 for shift in (0, 2, 4, 6)])
+
+
+def tensors(model):
+    out = {"model.embed_tokens.weight": int8_rows(model.embedding), "model.norm.weight": model.final_norm}
+    for name, path in GROUPS.items():
+        codes, scale = ternarise(getattr(model, name))
+        if name in ("o", "down"):
+            scale = scale * model.BRANCH        # the constant of every branch folds away here
+        for i in range(model.shape.layers):
+            out[f"model.layers.{i}.{path}.weight"] = pack(codes[i])
+            out[f"model.layers.{i}.{path}.weight_scale"] = scale[i].reshape(1)
+    for name, path in NORMS.items():
+        for i in range(model.shape.layers):
+            out[f"model.layers.{i}.{path}.weight"] = getattr(model, name)[i]
+    return {k: v.detach().contiguous().clone() for k, v in out.items()}
+
+
+def config(s):
+    return {"architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "vocab_size": s.vocab,
+            "hidden_size": s.dim, "intermediate_size": s.ffn, "num_hidden_layers": s.layers, "num_attention_heads": s.heads,
+            "num_key_value_heads": s.kv_heads, "head_dim": s.head_dim, "max_position_embeddings": s.context, "rope_theta": s.theta,
+            "rms_norm_eps": s.eps, "tie_word_embeddings": True, "attention_bias": False, "bos_token_id": BOS, "eos_token_id": EOS,
+            "pad_token_id": PAD, "torch_dtype": "float32",
+            "quantization_config": {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"}}
+
+
+class Exported:
+    """The plain arithmetic of an exported directory, as any BitNetForCausalLM runs it: the reference."""
+
+    def __init__(self, directory):
+        c = json.loads((directory / "config.json").read_text())
+        t = load_file(directory / "model.safetensors")
+        self.t = {k: unpack(v) if v.dtype == torch.uint8 else v for k, v in t.items()}
+        self.layers, self.heads, self.kv, self.eps = (c[k] for k in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "rms_norm_eps"))
+        half = c["head_dim"] // 2
+        angle = torch.arange(c["max_position_embeddings"])[:, None] * c["rope_theta"] ** (-torch.arange(half) / half)
+        self.cos, self.sin = angle.cos()[:, None], angle.sin()[:, None]
+
+    def linear(self, x, path):
+        a = 127 / x.abs().amax(-1, keepdim=True).clamp(min=1e-5)
+        q = (x * a).round().clamp(-128, 127)
+        return F.linear(q, self.t[path + ".weight"]) / a * self.t[path + ".weight_scale"]     # sums stay below 2^24: exact
+
+    def logits(self, ids):
+        n, t = len(ids), self.t
+        x = t["model.embed_tokens.weight"][ids]
+        for i in range(self.layers):
+            p = f"model.layers.{i}."
+            h = norm(x, t[p + "input_layernorm.weight"], self.eps)
+            q, k, v = (self.linear(h, f"{p}self_attn.{m}_proj").view(n, -1, self.cos.shape[-1] * 2) for m in "qkv")
+            q, k = rope(q, self.cos[:n], self.sin[:n]), rope(k, self.cos[:n], self.sin[:n])
+            k, v = (m.repeat_interleave(self.heads // self.kv, 1) for m in (k, v))
+            att = F.scaled_dot_product_attention(*(m.transpose(0, 1)[None] for m in (q, k, v)), is_causal=True)[0].transpose(0, 1).flatten(1)
+            x = x + self.linear(norm(att, t[p + "self_attn.attn_sub_norm.weight"], self.eps), p + "self_attn.o_proj")
+            h = norm(x, t[p + "post_attention_layernorm.weight"], self.eps)
+            g = self.linear(h, p + "mlp.gate_proj").relu().square() * self.linear(h, p + "mlp.up_proj")
+            x = x + self.linear(norm(g, t[p + "mlp.ffn_sub_norm.weight"], self.eps), p + "mlp.down_proj")
+        return F.linear(norm(x, t["model.norm.weight"], self.eps), t["model.embed_tokens.weight"])
+
+
+def reference(plain, tokenizer, texts):
+    total = count = 0
+    for text in texts:
+        ids = torch.tensor([BOS] + tokenizer.encode(text).ids + [EOS])
+        total += float(F.cross_entropy(plain.logits(ids[:-1]), ids[1:], reduction="sum").double())
+        count += len(ids) - 1
+    prompts = []
+    for text in PROMPTS:
+        ids, gap, start = [BOS] + tokenizer.encode(text).ids, [], 1 + len(tokenizer.encode(text).ids)
+        for _ in range(64):
+            top = plain.logits(torch.tensor(ids))[-1].topk(2)
+            gap.append(float(top.values[0] - top.values[1]))
+            ids.append(int(top.indices[0]))
+        prompts.append(dict(prompt=text, ids=ids[:start], greedy=ids[start:], text=tokenizer.decode(ids[start:]),
+                            smallest_gap=min(gap), smallest_gap_at=gap.index(min(gap)), gaps=[round(g, 5) for g in gap]))
+    return dict(note="prompt ids begin with <bos>; greedy goes on past <eos>; cross-entropy counts every token after <bos>, <eos> included",
+                heldout=dict(file="heldout.json", nats_per_token=total / count, tokens=count, stories=len(texts)), prompts=prompts)
+
+
+@torch.no_grad()
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("run", type=Path)
+    args.add_argument("out", type=Path)
+    args.add_argument("--reference", action="store_true")
+    a = args.parse_args()
+    tokenizer = Tokenizer.from_file(str(a.run / "tokenizer.json"))
+    torch.manual_seed(0)
+    model, trained = BitNet(), dict(step=0, tokens=0)
+    if (a.run / "checkpoint.pt").exists():
+        c = torch.load(a.run / "checkpoint.pt")
+        model = BitNet(Shape(**c["shape"]))
+        model.load_state_dict(c["model"])
+        trained = dict(step=c["step"], tokens=c["tokens"])
+    s, tmp = model.shape, a.out.with_name(a.out.name + f".tmp{os.getpid()}")
+    tmp.mkdir(parents=True)
+    save_file(tensors(model), str(tmp / "model.safetensors"), metadata={"format": "pt"})
+    write = lambda name, value: (tmp / name).write_text(json.dumps(value, indent=1) + "\n")
+    write("config.json", config(s))
+    write("generation_config.json", {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD, "do_sample": True, "temperature": 0.8})
+    write("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
+                                    "add_bos_token": True, "add_prefix_space": False, "clean_up_tokenization_spaces": False, "model_max_length": s.context})
+    shutil.copy(a.run / "tokenizer.json", tmp)
+    plain = Exported(tmp)
+    ids = torch.tensor([BOS] + tokenizer.encode(heldout(1)[0]["text"]).ids)
+    gap = (plain.logits(ids) - model.logits(ids)).abs().max()
+    print(f"largest difference of a logit, trained form against exported form: {gap:.2e}")
+    if a.reference:
+        texts = [h["text"] for h in heldout(200)]
+        write("heldout.json", texts)
+        write("reference.json", dict(trained=trained, **reference(plain, tokenizer, texts)))
+        print("held-out cross-entropy", json.loads((tmp / "reference.json").read_text())["heldout"])
+    old = a.out.with_name(a.out.name + f".old{os.getpid()}")
+    if a.out.exists():
+        a.out.rename(old)
+    tmp.rename(a.out)
+    shutil.rmtree(old, ignore_errors=True)
+    print(f"step {trained['step']}, {trained['tokens']} tokens -> {a.out}")
+
+
+if __name__ == "__main__":
+    main()
