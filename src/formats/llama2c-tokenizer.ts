@@ -15,6 +15,8 @@ import { ByteReader, readBytes } from './bytes.js';
 import type { ByteSource } from './types.js';
 
 const FIRST_PIECE = 3 + 256;
+/** Bytes; real vocabularies stay below 64. All cuts of a piece are tried, so length costs time. */
+const LONGEST_PIECE = 256;
 const HINT = 'Give the tokenizer that belongs to this model with `--tokenizer FILE`.';
 
 interface Piece { text: string; score: number }
@@ -22,8 +24,8 @@ interface Piece { text: string; score: number }
 /** Text of a tokenizer.json. `vocabSize` is the model's: the file does not say how many pieces it has. */
 export async function readLlama2cTokenizer(source: ByteSource, vocabSize: number): Promise<Uint8Array> {
   const fail = (field: string, problem: string): never => { throw new BadModelFileError(source.name, field, problem, HINT); };
-  // 8 bytes in front of each piece; a piece longer than 1 KiB on average is no piece.
-  if (source.size < 4 + 8 * vocabSize || source.size > 4 + 1032 * vocabSize) {
+  // 8 bytes in front of each piece.
+  if (source.size < 4 + 8 * vocabSize || source.size > 4 + (8 + LONGEST_PIECE) * vocabSize) {
     fail('size', `${source.size} bytes cannot be a tokenizer of ${vocabSize} pieces`);
   }
   if (vocabSize < FIRST_PIECE) fail('size', `the model has ${vocabSize} pieces, llama2.c's tokenizers have at least ${FIRST_PIECE}`);
@@ -41,7 +43,7 @@ export async function readLlama2cTokenizer(source: ByteSource, vocabSize: number
     } catch {
       fail(`piece ${id}`, 'is not UTF-8');
     }
-    if (Number.isNaN(score) || length === 0) fail(`piece ${id}`, `"${text}" with score ${score}`);
+    if (Number.isNaN(score) || length === 0 || length > LONGEST_PIECE) fail(`piece ${id}`, `${length} bytes with score ${score}`);
     if (ids.has(text)) fail(`piece ${id}`, `"${text}" is piece ${ids.get(text)} already`);
     pieces.push({ text, score });
     ids.set(text, id);

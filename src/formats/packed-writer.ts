@@ -6,6 +6,8 @@ import type { ModelConfig } from './types.js';
 
 /** Where a file goes. Exactly one of `finish` and `abort` ends it; after `abort` nothing is left behind. */
 export interface ByteSink {
+  /** Comes first. `size`: of the whole file, bytes. */
+  begin(size: number): Promise<void>;
   write(bytes: Uint8Array, offset: number): Promise<void>;
   finish(): Promise<void>;
   abort(): Promise<void>;
@@ -17,7 +19,14 @@ export class PackedWriter {
   private readonly header: Uint8Array;
   private readonly missing = new Map<string, number>();
 
-  constructor(private readonly sink: ByteSink, config: ModelConfig, private readonly plan: PackedPlan, provenance: Record<string, unknown>) {
+  static async begin(sink: ByteSink, config: ModelConfig, plan: PackedPlan, provenance: Record<string, unknown>): Promise<PackedWriter> {
+    const writer = new PackedWriter(sink, config, plan, provenance);
+    await sink.begin(writer.bytes);
+    await sink.write(writer.header, 0);
+    return writer;
+  }
+
+  private constructor(private readonly sink: ByteSink, config: ModelConfig, private readonly plan: PackedPlan, provenance: Record<string, unknown>) {
     const lutra = JSON.stringify({ version: FORMAT_VERSION, config, linears: plan.linears, provenance });
     this.header = serialiseSafetensorsHeader({ format: 'lutra', lutra }, plan.tensors, ALIGN);
     this.bytes = this.header.length + plan.dataBytes;
@@ -42,7 +51,6 @@ export class PackedWriter {
 
   async finish(): Promise<void> {
     for (const [name, bytes] of this.missing) if (bytes !== 0) throw new Error(`${name}: ${bytes} bytes were not written`);
-    await this.sink.write(this.header, 0);
     await this.sink.finish();
   }
 }

@@ -94,7 +94,7 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   const needsMean = shapes.filter(shape => formatOf(shape).layout === 'ternary' && !isTrits(source.matrices.get(shape.name)!));
   const exact = bits === 'f32' || (bits === 'ternary' && needsMean.length === 0);
   const method = exact ? 'exact' : bits === 'ternary' ? 'absmean' : bits === 8 ? 'absmax' : 'hlq';
-  const writer = new PackedWriter(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
+  const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
   const total = weights(shapes) + weights(needsMean);
   let done = 0;
   const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);

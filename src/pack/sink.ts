@@ -16,6 +16,7 @@ export async function fileSink(path: string): Promise<ByteSink> {
   };
   const handle = await attempt(open(temporary, 'wx'));
   return {
+    async begin(size) { await attempt(handle.truncate(size)); },
     async write(bytes, offset) {
       for (let done = 0; done < bytes.length;) {
         done += (await attempt(handle.write(bytes, done, bytes.length - done, offset + done))).bytesWritten;
@@ -32,19 +33,11 @@ export async function fileSink(path: string): Promise<ByteSink> {
   };
 }
 
-/** A file in memory: `bytes`, once it is finished. */
+/** A file in memory: `bytes`. */
 export class MemorySink implements ByteSink {
   bytes = new Uint8Array(0);
-  private size = 0;
-  async write(bytes: Uint8Array, offset: number): Promise<void> {
-    this.size = Math.max(this.size, offset + bytes.length);
-    if (this.size > this.bytes.length) {
-      const grown = new Uint8Array(2 * this.size);
-      grown.set(this.bytes);
-      this.bytes = grown;
-    }
-    this.bytes.set(bytes, offset);
-  }
-  async finish(): Promise<void> { this.bytes = this.bytes.slice(0, this.size); }
+  async begin(size: number): Promise<void> { this.bytes = new Uint8Array(size); }
+  async write(bytes: Uint8Array, offset: number): Promise<void> { this.bytes.set(bytes, offset); }
+  async finish(): Promise<void> {}
   async abort(): Promise<void> { this.bytes = new Uint8Array(0); }
 }

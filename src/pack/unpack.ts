@@ -18,7 +18,7 @@ export async function unpack(source: ByteSource): Promise<Uint8Array<ArrayBuffer
   const tokenizer = await whole('tokenizer');
   const plan = planPacked(config, subNorms, tokenizer.length, () => ({ layout: 'f32', planes: 0, groupSize: 0, coding: 'none' }));
   const sink = new MemorySink();
-  const writer = new PackedWriter(sink, config, plan, { ...header.provenance, unpacked: true });
+  const writer = await PackedWriter.begin(sink, config, plan, { ...header.provenance, unpacked: true });
   const packers = await Packers.create();
 
   const weights = new Set(Object.entries(header.linears).flatMap(([, { rowScale, parts }]) => [rowScale, ...parts.map(part => part.tensor)]));

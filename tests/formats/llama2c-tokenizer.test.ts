@@ -69,6 +69,9 @@ test('another size, a cut file, bytes that are no tokenizer: a typed error', asy
   };
   for (const size of [1, 259, 260, 262, 32000, 2 ** 24]) await fails(file, size);
   for (let length = 0; length < file.length; length++) await fails(file.subarray(0, length), 261);
+  await fails(tokenizerBin([{ text: 'a'.repeat(257), score: 0 }]), 260);
+  await fails(tokenizerBin([{ text: 'a', score: NaN }]), 260);
+  await fails(tokenizerBin([{ text: 'a', score: 0 }, { text: 'a', score: 1 }]), 261);
   for (const at of [8, 12, 500]) {
     const bytes = file.slice();
     bytes[at]! ^= 0xff;

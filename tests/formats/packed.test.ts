@@ -24,7 +24,7 @@ const planFor = (format = planes, subNorms = true): PackedPlan =>
 
 /** A file whose tensors hold zeros; `edit` changes what the header says. */
 async function file(plan = planFor()): Promise<Uint8Array> {
-  const sink = new MemorySink(), writer = new PackedWriter(sink, config, plan, { source: 'test' });
+  const sink = new MemorySink(), writer = await PackedWriter.begin(sink, config, plan, { source: 'test' });
   for (const [name, { begin, end }] of plan.tensors) await writer.write(name, new Uint8Array(end - begin));
   await writer.finish();
   assert.is(sink.bytes.length, writer.bytes);
@@ -184,7 +184,7 @@ test('an unknown version says so', async () => {
 });
 
 test('the writer notices what is missing', async () => {
-  const plan = planFor(), writer = new PackedWriter(new MemorySink(), config, plan, {});
+  const plan = planFor(), writer = await PackedWriter.begin(new MemorySink(), config, plan, {});
   await writer.write('norm', new Uint8Array(192));
   try {
     await writer.finish();
