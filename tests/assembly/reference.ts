@@ -80,30 +80,36 @@ export function nearest(value: number, levels: number[]): number {
   return best;
 }
 
-/**
- * Packed parts -> rows in double precision, straight from docs/format.md. `level` gives what the bits of a weight and the
- * stored parameters of its group mean, without the row scale.
- */
+/** Byte of a plane that belongs to each row: the inverse of ROW(b) = (b >> 1) + 8 (b & 1). */
+const byteOfRow = Array.from({ length: 16 }, (_, r) => [...Array(16).keys()].find(b => (b >> 1) + 8 * (b & 1) === r)!);
+
+/** Packed parts -> rows in double precision, straight from docs/format.md. */
 export function decodeRows(format: PartFormat, parts: Uint8Array[], rowScale: Float32Array, rows: number, cols: number, segmented: boolean): Float64Array[] {
-  const { layout, planes, groupSize, coding } = format;
-  const borders = partBorders(cols, groupSize, segmented);
-  return Array.from({ length: rows }, (_, row) => Float64Array.from({ length: cols }, (_, col) => {
-    const p = borders.findIndex((border, i) => col >= border && col < borders[i + 1]!);
-    const c = col - borders[p]!, bytes = tileBytes(format, borders[p + 1]! - borders[p]!), r = row % 16;
-    const tile = parts[p]!.subarray((row >> 4) * bytes, ((row >> 4) + 1) * bytes), view = new DataView(tile.buffer, tile.byteOffset, bytes);
-    const scale = rowScale[row]!;
-    if (layout === 'f32') return scale * view.getFloat32(64 * c + 4 * r, true);
-    if (layout === 'int8') return scale * view.getInt8(32 * (c >> 1) + 2 * r + (c & 1));
-    const width = { none: 0, f32: 4, f16: 2, i16: 2 }[coding], nParams = layout === 'planes' ? planes + 1 : 1;
-    const codeBytes = groupSize / 8 * planes * 16, groupAt = Math.floor(c / groupSize) * (codeBytes + 16 * nParams * width), k = c % groupSize;
-    const byte = [...Array(16).keys()].find(b => (b >> 1) + 8 * (b & 1) === r)!;
-    const bits = Array.from({ length: planes }, (_, plane) => tile[groupAt + (k >> 3) * planes * 16 + plane * 16 + byte]! >> (k & 7) & 1);
-    const param = (i: number) => {
-      const at = groupAt + codeBytes + (16 * i + r) * width;
-      return coding === 'f32' ? view.getFloat32(at, true) : coding === 'f16' ? halfToNumber(view.getUint16(at, true)) : view.getInt16(at, true);
-    };
-    if (layout === 'ternary') return scale * (bits[0]! - bits[1]!) * (coding === 'none' ? 1 : param(0));
-    const sum = bits.reduce((total, one, i) => total + param(i) * (coding === 'i16' ? one - 0.5 : one), param(planes));
-    return scale * sum;
-  }));
+  const borders = partBorders(cols, format.groupSize, segmented);
+  return Array.from({ length: rows }, (_, row) => {
+    const weights = new Float64Array(cols);
+    parts.forEach((part, p) => {
+      const width = borders[p + 1]! - borders[p]!, bytes = tileBytes(format, width);
+      const tile = part.subarray((row >> 4) * bytes, ((row >> 4) + 1) * bytes);
+      for (let c = 0; c < width; c++) weights[borders[p]! + c] = rowScale[row]! * weight(format, new DataView(tile.buffer, tile.byteOffset, bytes), row % 16, c);
+    });
+    return weights;
+  });
+}
+
+/** Row r and column c of a tile, without the row scale. */
+function weight({ layout, planes, groupSize, coding }: PartFormat, tile: DataView, r: number, c: number): number {
+  if (layout === 'f32') return tile.getFloat32(64 * c + 4 * r, true);
+  if (layout === 'int8') return tile.getInt8(32 * (c >> 1) + 2 * r + (c & 1));
+  const width = { none: 0, f32: 4, f16: 2, i16: 2 }[coding], nParams = layout === 'planes' ? planes + 1 : 1;
+  const codeBytes = groupSize / 8 * planes * 16, group = Math.floor(c / groupSize) * (codeBytes + 16 * nParams * width), k = c % groupSize;
+  const bitOf = (plane: number) => tile.getUint8(group + ((k >> 3) * planes + plane) * 16 + byteOfRow[r]!) >> (k & 7) & 1;
+  const param = (i: number) => {
+    const at = group + codeBytes + (16 * i + r) * width;
+    return coding === 'f32' ? tile.getFloat32(at, true) : coding === 'f16' ? halfToNumber(tile.getUint16(at, true)) : tile.getInt16(at, true);
+  };
+  if (layout === 'ternary') return (bitOf(0) - bitOf(1)) * (coding === 'none' ? 1 : param(0));
+  let sum = param(planes);
+  for (let p = 0; p < planes; p++) sum += param(p) * (coding === 'i16' ? bitOf(p) - 0.5 : bitOf(p));
+  return sum;
 }

@@ -15,7 +15,7 @@ import { unpack } from '../../src/pack/unpack.js';
 import { bytesSource, openFile } from '../../src/platform/platform.js';
 import { decodeRows } from '../assembly/reference.js';
 import { bitnetConfig, bitnetTensors, hfFolder, trit } from '../formats/hf-folder.js';
-import { llama2cFile, tiny, tinyTokenizer, type TinyShape } from '../formats/synthetic.js';
+import { llama2cFile, llama2cWeights, tiny, tinyTokenizer, type TinyShape } from '../formats/synthetic.js';
 import { sharedDir } from '../helpers/paths.js';
 import { skip } from '../helpers/skip.js';
 
@@ -38,8 +38,8 @@ function rowsOf(bytes: Uint8Array, { linears, tensors, dataOffset }: PackedHeade
   return decodeRows(parts[0]!, parts.map(part => tensor(part.tensor)), new Float32Array(tensor(rowScale).buffer), rows, cols, parts.length > 1);
 }
 
-/** Wide enough for column segments and for several jobs a matrix. */
-const wide: TinyShape = { ...tiny, dim: 240, hiddenDim: 1100, nLayers: 1, nHeads: 6, nHeadsKv: 2, vocabSize: 262 };
+/** Wide enough for column segments. */
+const wide: TinyShape = { ...tiny, dim: 240, hiddenDim: 600, nLayers: 1, nHeads: 6, nHeadsKv: 2, vocabSize: 262 };
 
 test('every level: sizes, errors that shrink with the bits, the same bytes for 1, 2 and 3 workers', async () => {
   const file = llama2cFile(wide, 0), exact = await packed(await open(file), { bits: 'f32' }), name = 'layers.0.ffn.down';
@@ -58,9 +58,24 @@ test('every level: sizes, errors that shrink with the bits, the same bytes for 1
   }
 });
 
+test('several jobs a matrix: every row in its place, the same bytes for any number of workers', async () => {
+  const huge = { ...tiny, dim: 240, hiddenDim: 4800, nLayers: 1, nHeads: 6, nHeadsKv: 2 }, file = llama2cFile(huge, 0);
+  for (const bits of ['f32', 2, 'ternary'] as const) {
+    const one = await packed(await open(file), { bits, threads: 1 });
+    assert.ok(Buffer.compare(one, await packed(await open(file), { bits, threads: 3 })) === 0, `${bits}`);
+    if (bits !== 'f32') continue;
+    const { tensors, dataOffset } = await header(one), gate = llama2cWeights(huge)['ffn.gate']!;
+    const tiles = new Float32Array(one.slice(dataOffset + tensors['layers.0.ffn.gate.0']!.begin, dataOffset + tensors['layers.0.ffn.gate.0']!.end).buffer);
+    assert.ok(gate.every((value, i) => {
+      const row = Math.floor(i / 240), col = i % 240;
+      return tiles[(row >> 4) * 16 * 240 + 16 * col + row % 16] === value;
+    }));
+  }
+});
+
 test('unpacked: the same weights as f32', async () => {
   for (const bits of levels) {
-    for (const coding of ['i16', 'f16', 'f32'] as const) {
+    for (const coding of typeof bits === 'number' && bits <= 4 ? ['i16', 'f16', 'f32'] as const : ['i16'] as const) {
       const bytes = await packed(await open(), { bits, coding, groupSize: 32, threads: 1 }), plain = await unpack(bytesSource('packed', bytes));
       const from = await header(bytes), to = await header(plain);
       assert.equal(to.config, from.config);
