@@ -25,11 +25,17 @@ export async function loadModel(source: ModelSource, options: LoadOptions = {}):
 export async function connectModel(peer: WorkerPeer, source: ModelSource, { onProgress, signal, tokenizer, ...options }: LoadOptions = {}): Promise<Model> {
   const client: Client = new RpcClient(peer);
   const args = { source: wireSource(source), options: { ...options, ...(tokenizer && { tokenizer: String(tokenizer) }) } };
+  // There is nothing to keep yet: the worker goes at once.
+  const abort = () => void client.close(signal!.reason);
+  signal?.addEventListener('abort', abort);
   try {
-    return new Model(client, await cancellable(signal, () => client.call('load', args, onProgress)));
+    signal?.throwIfAborted();
+    return new Model(client, await client.call('load', args, onProgress).result);
   } catch (error) {
-    await client.close(new DisposedError('model'));
+    await client.close(error);
     throw error;
+  } finally {
+    signal?.removeEventListener('abort', abort);
   }
 }
 

@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
 import { BadArgumentError, FileAccessError } from '../errors.js';
 import type { Model } from '../index.js';
-import { addModelOptions, load, modelPath, wholeNumber, type ModelOptions } from './options.js';
+import { unpack } from '../pack/unpack.js';
+import { openPacked } from '../runtime/source.js';
+import { addModelOptions, choice, load, modelPath, wholeNumber, type ModelOptions } from './options.js';
 import { interrupt, printJson, progressBar } from './terminal.js';
 
 const DEFAULT_WINDOW = 512;
@@ -13,6 +15,7 @@ interface EvalOptions extends ModelOptions {
   documents?: string;
   ctx?: number;
   chunks?: number;
+  activations?: 'f32';
 }
 
 /** A sequence of tokens, and the first position whose prediction counts. */
@@ -26,17 +29,30 @@ export function evalCommand(): Command {
     .option('--documents <file>', 'a JSON array of texts, each scored from its own beginning, with BOS, cut at the context')
     .option('--ctx <n>', `tokens of a window (default: ${DEFAULT_WINDOW}, or what the model was trained for)`, wholeNumber(4))
     .option('--chunks <n>', 'windows, or documents, at most', wholeNumber(1))
+    .addOption(choice('--activations <type>', 'compute with the same weights but activations as they are; shows what rounding them costs', ['f32'], text => text))
     .addHelpText('after', '\nExample:\n  lutra eval model.safetensors --text wikitext-2-test.raw --ctx 512 --chunks 40');
   return addModelOptions(command).action(async (argument: string | undefined, options: EvalOptions) => {
     const path = modelPath(command, argument, options);
     if (!options.text && !options.documents) command.error('error: what text? Give --text FILE or --documents FILE.json');
-    await using model = await load(path, options, options.ctx ? { context: options.ctx } : {});
+    await using model = await loadFor(path, options);
     const sequences = options.text ? await windows(model, options.text, options) : await documents(model, options.documents!, options);
     const { tokens, crossEntropy } = await measure(model, sequences);
     const perplexity = Math.exp(crossEntropy);
     if (options.json) printJson({ tokens, crossEntropy, perplexity });
     else process.stdout.write(`cross-entropy ${crossEntropy.toFixed(4)} nats/token, perplexity ${perplexity.toFixed(3)}, ${tokens} tokens\n`);
   });
+}
+
+async function loadFor(path: string, options: EvalOptions): Promise<Model> {
+  const context = options.ctx ? { context: options.ctx } : {};
+  if (!options.activations) return load(path, options, context);
+  const { weights, group, tokenizer, ...rest } = options;
+  const { source } = await openPacked(path, { ...(weights && { weights }), ...(group && { groupSize: group }), ...(tokenizer && { tokenizer }) });
+  try {
+    return await load(await unpack(source), rest, context);
+  } finally {
+    await source.close();
+  }
 }
 
 /** The protocol of llama-perplexity: no window sees another one, BOS takes the place of a window's first token if the model adds one. */

@@ -27,7 +27,7 @@ export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Shows a model\'s configuration, its tensors and the memory it needs; reads no weights.')
     .argument('<model>', 'a packed model, or one that can be packed')
-    .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: tokenizer.bin beside it)')
+    .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  lutra inspect stories.lutra.safetensors')
     .action(async (path: string, { tokenizer, json }: { tokenizer?: string; json?: true }) => {

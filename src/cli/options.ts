@@ -49,7 +49,7 @@ export function addModelOptions(command: Command): Command {
     .option('-t, --threads <n>', 'threads that compute (default: settled by timing)', text => text === 'auto' ? text : wholeNumber(1)(text))
     .addOption(choice('--weights <level>', 'pack a model that is not packed yet at this level', ['f32', ...LEVELS], level))
     .addOption(choice('--group <n>', 'columns that share a scale, with --weights', GROUPS, Number))
-    .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: tokenizer.bin beside it)')
+    .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .addOption(choice('--variant <name>', 'which build of the kernels runs', ['simd', 'relaxed', 'auto'], text => text))
     .option('--reference', 'run the scalar code that defines the arithmetic (slow)')
     .addOption(jsonOption());
@@ -68,10 +68,10 @@ export function modelPath(command: Command, argument: string | undefined, option
 }
 
 /** Loads with a bar on the terminal; Ctrl-C ends it. */
-export async function load(path: string, options: ModelOptions, changes: LoadOptions = {}): Promise<Model> {
+export async function load(source: string | Uint8Array, options: ModelOptions, changes: LoadOptions = {}): Promise<Model> {
   const bar = progressBar();
   try {
-    return await loadModel(path, {
+    return await loadModel(source, {
       ...(options.ctxSize && { context: options.ctxSize }),
       ...(options.threads && { threads: options.threads }),
       ...(options.weights && { weights: options.weights }),

@@ -25,7 +25,7 @@ export function quantizeCommand(): Command {
     .addOption(choice('--bits <level>', 'bits per weight (default: ternary for ternary models, otherwise 4)', LEVELS, level))
     .addOption(choice('--group <n>', 'columns that share a scale (default: 64)', GROUPS, Number))
     .addOption(choice('--coding <name>', 'how scales are stored (default: i16)', ['i16', 'f16', 'f32'], text => text))
-    .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: tokenizer.bin beside it)')
+    .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .option('-t, --threads <n>', 'workers (default: one for each core)', wholeNumber(1))
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  lutra quantize stories15M.bin -o stories15M.lutra.safetensors --bits 4 --group 64')

@@ -1,5 +1,5 @@
 /** `lutra run`: text from a model, as it is written. */
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import type { GenerateOptions, GenerationResult, Model } from '../index.js';
 import { INTERRUPTED } from './exit.js';
 import { addModelOptions, decimal, embeddedModel, load, modelPath, wholeNumber, type ModelOptions } from './options.js';
@@ -24,7 +24,7 @@ export function runCommand(): Command {
     .option('-p, --prompt <text>', 'what to continue', '')
     .option('-n, --predict <n>', 'tokens to write at most; -1: until the context is full', wholeNumber(-1), -1)
     .option('-c, --ctx-size <n>', 'tokens of prompt and answer together (default: the model\'s, at most 2048)', wholeNumber(2))
-    .option('-s, --seed <n>', 'same seed, same text (default: random)', text => BigInt(wholeNumber(-1)(text)))
+    .option('-s, --seed <n>', 'same seed, same text (default: random)', seed)
     .option('--temp <t>', 'temperature, 0: always the likeliest token (default: 0.8)', decimal)
     .option('--top-k <n>', 'draw from the n likeliest tokens, 0: from all (default: 40)', wholeNumber(0))
     .option('--top-p <p>', 'draw from the likeliest tokens that hold this share (default: 0.95)', decimal)
@@ -42,22 +42,31 @@ export function runCommand(): Command {
   });
 }
 
+/** As with llama.cpp, -1 is random. */
+function seed(text: string): bigint | undefined {
+  if (!/^(-1|\d+)$/.test(text)) throw new InvalidArgumentError('Not a whole number.');
+  return text === '-1' ? undefined : BigInt(text);
+}
+
 async function answer(model: Model, options: RunOptions): Promise<GenerationResult> {
   const generation = model.generate(options.prompt, sampling(options));
   const stop = () => generation.cancel();
   interrupt().addEventListener('abort', stop);
   if (options.json) return generation.result;
-  if (options.displayPrompt) process.stdout.write(options.prompt);
-  for await (const { text } of generation) process.stdout.write(text);
-  process.stdout.write('\n');
+  // Not before the prompt has proved good.
+  let before = options.displayPrompt ? options.prompt : '';
+  for await (const { text } of generation) {
+    process.stdout.write(before + text);
+    before = '';
+  }
+  process.stdout.write(`${before}\n`);
   return generation.result;
 }
 
 function sampling({ predict, seed, temp, topK, topP, minP, repeatPenalty, json }: RunOptions): GenerateOptions {
   return {
     ...(predict >= 0 && { maxTokens: predict }),
-    // As with llama.cpp, -1 is random.
-    ...(seed !== undefined && seed >= 0n && { seed }),
+    ...(seed !== undefined && { seed }),
     ...(temp !== undefined && { temperature: temp }),
     ...(topK !== undefined && { topK }),
     ...(topP !== undefined && { topP }),

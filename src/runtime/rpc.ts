@@ -26,7 +26,7 @@ export interface Call<Result> {
 
 interface Pending {
   resolve(value: unknown): void;
-  reject(error: Error): void;
+  reject(reason: unknown): void;
   onEvent: ((event: any) => void) | undefined;
 }
 
@@ -34,7 +34,7 @@ export class RpcClient<M extends Methods> {
   readonly #peer: WorkerPeer;
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
-  #closed: Error | undefined;
+  #closed: { reason: unknown } | undefined;
   #keepAlive: ReturnType<typeof setInterval> | undefined;
 
   constructor(peer: WorkerPeer) {
@@ -44,7 +44,7 @@ export class RpcClient<M extends Methods> {
   }
 
   call<K extends keyof M & string>(method: K, args: M[K]['args'], onEvent?: (event: M[K]['event']) => void): Call<M[K]['result']> {
-    if (this.#closed) return { result: Promise.reject(this.#closed), cancel() {}, take() {} };
+    if (this.#closed) return { result: Promise.reject(this.#closed.reason), cancel() {}, take() {} };
     const id = this.#nextId++;
     const result = new Promise<M[K]['result']>((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject, onEvent });
@@ -57,9 +57,9 @@ export class RpcClient<M extends Methods> {
   }
 
   /** Rejects what is pending, and every later call, with `reason`; ends the worker. */
-  async close(reason: Error): Promise<void> {
+  async close(reason: unknown): Promise<void> {
     if (this.#closed) return;
-    this.#closed = reason;
+    this.#closed = { reason };
     for (const { reject } of this.#pending.values()) reject(reason);
     this.#pending.clear();
     this.#release();

@@ -31,7 +31,7 @@ export interface LoadOptions {
   weights?: WeightLevel;
   /** For a model that is not packed: columns that share a scale. Default 64. */
   groupSize?: 32 | 64 | 128;
-  /** For formats whose tokenizer is another file: its path. Default: `tokenizer.bin` beside the model. */
+  /** For formats whose tokenizer is another file: its path. Default: the one beside the model. */
   tokenizer?: string | URL;
   /** Run the scalar code that defines the arithmetic instead of the kernels. Slow, same bits. Default false. */
   reference?: boolean;

@@ -1,0 +1,31 @@
+/** The command line as a process, and small models for it. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { llama2cFile, tinyTokenizer, type TinyShape } from '../formats/synthetic.js';
+import { repoRoot } from '../helpers/paths.js';
+
+export interface Outcome { code: number | null; stdout: string; stderr: string }
+
+export function lutra(args: string[], { during, env = {} }: { during?: (child: ChildProcess) => void; env?: NodeJS.ProcessEnv } = {}): Promise<Outcome> {
+  return new Promise(resolve => {
+    const child = spawn(process.execPath, [join(repoRoot, 'dist', 'cli.js'), ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    let stdout = '', stderr = '';
+    child.stdout.setEncoding('utf8').on('data', text => { stdout += text; });
+    child.stderr.setEncoding('utf8').on('data', text => { stderr += text; });
+    child.on('close', code => resolve({ code, stdout, stderr }));
+    during?.(child);
+  });
+}
+
+export const shape: TinyShape = { dim: 32, hiddenDim: 64, nLayers: 2, nHeads: 4, nHeadsKv: 2, vocabSize: 262, contextLength: 128 };
+
+/** A folder with a llama2.c checkpoint `model.bin` of random weights and its tokenizer. */
+export function tinyFolder(changes: Partial<TinyShape> = {}): { folder: string; model: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'lutra-'));
+  const model = join(folder, 'model.bin');
+  writeFileSync(model, llama2cFile({ ...shape, ...changes }, 0));
+  writeFileSync(join(folder, 'tokenizer.bin'), tinyTokenizer);
+  return { folder, model };
+}
