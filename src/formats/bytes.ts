@@ -16,8 +16,17 @@ export function checkRange(source: ByteSource, offset: number, length: number, f
   }
 }
 
-/** A JSON object. */
-export function parseJson(bytes: Uint8Array, path: string, field: string): Record<string, any> {
+/** More than the largest tokenizers have (half a million merges, a list each). */
+const MAX_BRACKETS = 2 ** 20;
+
+/**
+ * A JSON object. `maxBrackets` bounds the lists and objects in it: a parser's time and memory follow their number, and a
+ * file of nothing but brackets would keep it busy for minutes.
+ */
+export function parseJson(bytes: Uint8Array, path: string, field: string, maxBrackets = MAX_BRACKETS): Record<string, any> {
+  let brackets = 0;
+  for (const byte of bytes) if (byte === 0x5b || byte === 0x7b) brackets++;
+  if (brackets > maxBrackets) throw new BadModelFileError(path, field, `${brackets} brackets in its JSON, at most ${maxBrackets} make sense`);
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));

@@ -4,6 +4,8 @@ import { isObject, parseJson, readBytes } from './bytes.js';
 import type { ByteSource, TensorInfo } from './types.js';
 
 const HEADER_LIMIT = 100_000_000;
+/** Three a tensor: 87,000 tensors in one file. */
+const MAX_BRACKETS = 2 ** 18;
 const dtypeBytes: Record<string, number> = {
   F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1,
 };
@@ -23,7 +25,7 @@ export async function readSafetensorsHeader(source: ByteSource): Promise<Safeten
   if (length > HEADER_LIMIT || length > source.size - 8) {
     fail('header length', `${length} bytes do not fit (file: ${source.size} bytes, limit: ${HEADER_LIMIT})`);
   }
-  const { __metadata__: metadata = {}, ...entries } = parseJson(await readBytes(source, 8, length, 'header'), source.name, 'header');
+  const { __metadata__: metadata = {}, ...entries } = parseJson(await readBytes(source, 8, length, 'header'), source.name, 'header', MAX_BRACKETS);
   if (!isObject(metadata) || Object.values(metadata).some(value => typeof value !== 'string')) fail('__metadata__', 'is not a map of strings');
 
   const dataOffset = 8 + length;

@@ -91,6 +91,16 @@ test('a header length that lies', async () => {
   }
 });
 
+test('headers that would keep a parser busy', async () => {
+  const many = Array.from({ length: 300_000 }, (_, i) => `"${i}a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`).join(',');
+  for (const json of [`{${many}}`, `{"a":${'['.repeat(8e6)}${']'.repeat(8e6)}}`, '{"a":'.repeat(4e6), `{"a":"${'x'.repeat(3e7)}"}`]) {
+    const text = new TextEncoder().encode(json), bytes = new Uint8Array(8 + text.length);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt(text.length), true);
+    bytes.set(text, 8);
+    await refused(() => read(bytes), 'model.safetensors', json.slice(0, 20));
+  }
+});
+
 test('noise', async () => {
   const bytes = await file();
   let state = 1;
