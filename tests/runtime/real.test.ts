@@ -7,6 +7,8 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { BadModelFileError, DisposedError, FileAccessError, loadModel, UnsupportedFormatError } from 'lutra';
 import { lutra, shape, tinyFolder } from '../cli/lutra.js';
+import { bitnetConfig, bitnetTensors, hfConfig, hfFolder, llamaTensors } from '../formats/hf-folder.js';
+import { f32Tensor, floats } from '../formats/synthetic.js';
 import { repoRoot } from '../helpers/paths.js';
 
 const test = suite('the package on real kernels');
@@ -72,6 +74,19 @@ test('scores agree with greedy choice and with the logits', async () => {
   }
   const [first] = (await model.generate(prompt, { ...greedy, maxTokens: 1 }).result).ids;
   if (first !== undefined) assert.is(first, logits!.at(-1)!.indexOf(Math.max(...logits!.at(-1)!)));
+});
+
+test('Hugging Face folders: 8 bits, ternary where the model is', async () => {
+  const llama = { ...hfConfig, head_dim: 16 }, bitnet = { ...bitnetConfig, head_dim: 16 };
+  for (const [config, tensors, level] of [[llama, llamaTensors(llama), 'int8'], [bitnet, { ...bitnetTensors(bitnet), 'model.layers.0.self_attn.attn_sub_norm.weight': f32Tensor([48], floats(48, 90)) }, 'ternary']] as const) {
+    const source = hfFolder(config, tensors);
+    await using model = await loadModel(source.path, { threads: 1 });
+    assert.ok(Object.keys(model.info().kernels).some(name => name.startsWith(level)), Object.keys(model.info().kernels).join());
+    const { promptIds, completionTokens } = await model.generate('HELLO', { temperature: 0, maxTokens: 5 }).result;
+    assert.equal(promptIds, [0, 8, 5, 12, 12, 15]);
+    assert.ok(completionTokens <= 5);
+    source.remove();
+  }
 });
 
 test('errors arrive as the classes that are exported', async () => {
