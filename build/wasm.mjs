@@ -40,7 +40,9 @@ const linkFlags = [
   '--max-memory=4294967296',
 ];
 
-const optFlags = ['-O3', '--strip-debug', '--strip-producers', '--strip-target-features', '--enable-simd',
+// What is inlined is the C++ compiler's decision: some functions are kept apart on purpose (cpp/parallel/crew.cc).
+const noInlining = ['--always-inline-max-function-size=0', '--one-caller-inline-max-function-size=0', '--flexible-inline-max-function-size=0'];
+const optFlags = [...noInlining, '-O3', '--strip-debug', '--strip-producers', '--strip-target-features', '--enable-simd',
   '--enable-bulk-memory', '--enable-bulk-memory-opt', '--enable-nontrapping-float-to-int', '--enable-sign-ext', '--enable-mutable-globals'];
 const wasmOpt = join(root, 'node_modules', 'binaryen', 'bin', 'wasm-opt');
 const binaryenVersion = () => JSON.parse(readFileSync(join(root, 'node_modules', 'binaryen', 'package.json'), 'utf8')).version;

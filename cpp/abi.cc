@@ -62,6 +62,11 @@ LUTRA_EXPORT uint32_t sample(uint32_t i, const Sampling* options) {
 LUTRA_EXPORT double logProbability(uint32_t i, uint32_t token) { return logProbabilityOf(logitsOf(i), vocabSize(), token); }
 LUTRA_EXPORT uint64_t hashLogits(uint32_t i, uint64_t hash) { return hashBits(logitsOf(i), vocabSize(), hash); }
 
+namespace lutra {
+uint32_t readThrough(const uint8_t* p, uint32_t n, uint32_t streams);
+}
+LUTRA_EXPORT uint32_t readMemory(const uint8_t* p, uint32_t n, uint32_t streams) { return readThrough(p, n, streams); }
+
 // One linear layer alone, for tests, benchmarks and calibration: out[m][ld] = layer(x[m][ld]), ld = padded rows or
 // columns, whichever is more. arena: linearBytes() of zeroed memory.
 static ActsSet alone;

@@ -203,10 +203,6 @@ void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32
   template void matMulPlanes<P, A, Coding::i16>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
 LUTRA_PLANES(1, Prep::lut)
 LUTRA_PLANES(2, Prep::lut)
-LUTRA_PLANES(3, Prep::lut)
-LUTRA_PLANES(4, Prep::lut)
-LUTRA_PLANES(1, Prep::exact)
-LUTRA_PLANES(2, Prep::exact)
 LUTRA_PLANES(3, Prep::exact)
 LUTRA_PLANES(4, Prep::exact)
 template void matMulTernary<Coding::none>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);

@@ -17,20 +17,37 @@ void crewFail() {}
 
 namespace {
 
-// A word that is waited on, alone on its cache line.
+// A word that others wait on, alone on its cache line. Each has one writer.
 struct alignas(64) Signal {
   uint32_t value;
-  uint32_t sleepers;
+  uint32_t sleeping;  // somebody may be asleep
 };
 
-Signal orders;   // counts the runs given out
-Signal barrier;  // counts the barriers passed
-alignas(64) uint32_t arrived;
-uint32_t from, to, ranks;  // of the current run
+Signal orders;                // rank 0: counts the runs given out
+Signal release;               // rank 0: counts the barriers passed
+Signal arrival[MAX_THREADS];  // rank r: the barrier it has reached
+uint32_t from, to, ranks;     // of the current run
 uint32_t dismissed, failed;
 
-uint32_t get(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
-void set(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+// V8 11 (Node 20): in a function that its baseline compiler has made, an atomic operation can overwrite the register of
+// a local variable (here it was the end of a loop). So each is a function of its own, in which no local lives on.
+#define LUTRA_ALONE __attribute__((noinline))
+LUTRA_ALONE uint32_t get(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+LUTRA_ALONE void set(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+LUTRA_ALONE void sleep(Signal& s, uint32_t value, int64_t ns) {
+  __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int32_t*>(&s.value), static_cast<int32_t>(value), ns);
+}
+LUTRA_ALONE void wake(Signal& s) { __builtin_wasm_memory_atomic_notify(reinterpret_cast<int32_t*>(&s.value), ~0u); }
+
+bool stopped() { return get(&dismissed) || get(&failed); }
+
+void change(Signal& s, uint32_t value) {
+  set(&s.value, value);
+  if (get(&s.sleeping)) {
+    set(&s.sleeping, 0);
+    wake(s);
+  }
+}
 
 // Waking a sleeping worker takes 10 us, a spinning one notices within 0.1 us: spin for about as long as a step or the
 // host's work between two tokens takes, then sleep.
@@ -38,39 +55,37 @@ constexpr uint32_t kSpins = 20000;
 constexpr int64_t kLookUpEvery = 100'000'000;  // ns: a sleeper looks around, in case the one it waits for died
 constexpr uint32_t kPatience = 600;            // looks, a minute: no step takes that long
 
-// With `patience` 0 for as long as it takes.
-void awaitChange(Signal& s, uint32_t old, uint32_t patience) {
+// Waits until done(value), or the crew has stopped. With `patience` 0 for as long as it takes.
+template <class Done> void await(Signal& s, uint32_t patience, Done done) {
   for (uint32_t i = 0; i < kSpins; i++) {
-    if (get(&s.value) != old || get(&failed)) return;
+    if (done(get(&s.value)) || stopped()) return;
   }
-  __atomic_fetch_add(&s.sleepers, 1, __ATOMIC_SEQ_CST);
-  for (uint32_t looks = 0; get(&s.value) == old && !get(&failed); looks++) {
+  for (uint32_t looks = 1;; looks++) {
+    set(&s.sleeping, 1);
+    const uint32_t value = get(&s.value);
+    if (done(value) || stopped()) return;
+    sleep(s, value, kLookUpEvery);
     if (patience && looks == patience) set(&failed, 1);
-    __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int32_t*>(&s.value), static_cast<int32_t>(old), kLookUpEvery);
   }
-  __atomic_fetch_sub(&s.sleepers, 1, __ATOMIC_SEQ_CST);
 }
 
-void change(Signal& s) {
-  __atomic_fetch_add(&s.value, 1, __ATOMIC_SEQ_CST);
-  if (get(&s.sleepers)) __builtin_wasm_memory_atomic_notify(reinterpret_cast<int32_t*>(&s.value), ~0u);
-}
-
-void join(uint32_t n) {
-  const uint32_t passed = get(&barrier.value);
-  if (__atomic_fetch_add(&arrived, 1, __ATOMIC_SEQ_CST) == n - 1) {
-    set(&arrived, 0);
-    change(barrier);
+// Rank 0 collects the others, then lets them go.
+void join(uint32_t rank, uint32_t n) {
+  const uint32_t next = get(&release.value) + 1;
+  if (rank == 0) {
+    for (uint32_t r = 1; r < n; r++) await(arrival[r], kPatience, [&](uint32_t reached) { return reached == next; });
+    change(release, next);
   } else {
-    awaitChange(barrier, passed, kPatience);
+    change(arrival[rank], next);
+    await(release, kPatience, [&](uint32_t passed) { return passed == next; });
   }
 }
 
 void runSteps(uint32_t rank) {
   const uint32_t n = ranks, end = to;
-  for (uint32_t step = from; step < end && !get(&failed); step++) {
+  for (uint32_t step = from; step < end && !stopped(); step++) {
     forwardStep(step, rank, n);
-    if (n > 1) join(n);
+    if (n > 1) join(rank, n);
   }
 }
 
@@ -78,31 +93,28 @@ void runSteps(uint32_t rank) {
 
 bool crewRun(uint32_t first, uint32_t last, uint32_t n) {
   from = first, to = last, ranks = n;
-  if (n > 1) change(orders);
+  if (n > 1) change(orders, get(&orders.value) + 1);
   runSteps(0);
-  return !get(&failed);
+  return !stopped();
 }
 
 void crewFollow(uint32_t rank) {
-  uint32_t seen = 0;
-  for (;;) {
-    awaitChange(orders, seen, 0);
-    if (get(&dismissed) || get(&failed)) return;
+  for (uint32_t seen = 0;;) {
+    await(orders, 0, [&](uint32_t given) { return given != seen; });
+    if (stopped()) return;
     seen = get(&orders.value);
     if (rank < ranks) runSteps(rank);
   }
 }
 
-void crewDismiss() {
-  set(&dismissed, 1);
-  change(orders);
+static void stop(uint32_t* why) {
+  set(why, 1);
+  wake(orders);
+  wake(release);
+  for (Signal& s : arrival) wake(s);
 }
-
-void crewFail() {
-  set(&failed, 1);
-  change(orders);
-  change(barrier);
-}
+void crewDismiss() { stop(&dismissed); }
+void crewFail() { stop(&failed); }
 
 #endif
 

@@ -1,0 +1,52 @@
+/** How fast WebAssembly reads memory here, with one or more threads at the same time: the roof for decoding. */
+import { Worker, parentPort, workerData } from 'node:worker_threads';
+import { chooseVariant, compile, instantiate } from '../src/engine/instance.js';
+
+const MB = 1 << 20, SIZE = 512 * MB;
+
+/** GB/s of all threads together, the better of 1 and 8 streams a thread; each reads memory of its own. */
+export class Roof {
+  private constructor(private readonly workers: Worker[]) {}
+
+  static async start(threads: number): Promise<Roof> {
+    const workers = Array.from({ length: threads }, () => new Worker(new URL(import.meta.url), { workerData: 'roof' }));
+    await Promise.all(workers.map(worker => new Promise(resolve => worker.once('message', resolve))));
+    return new Roof(workers);
+  }
+
+  async measure(threads: number): Promise<number> {
+    const rates = [];
+    for (const streams of [1, 8]) {
+      const all = this.workers.slice(0, threads).map(worker => new Promise<number>(resolve => {
+        worker.once('message', resolve);
+        worker.postMessage(streams);
+      }));
+      rates.push((await Promise.all(all)).reduce((a, b) => a + b));
+    }
+    return Math.max(...rates);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.workers.map(worker => worker.terminate()));
+  }
+}
+
+export const isRoofWorker = workerData === 'roof';
+
+export async function serveRoof(): Promise<void> {
+  const memory = new WebAssembly.Memory({ initial: SIZE / 65536 + 16, maximum: SIZE / 65536 + 16 });
+  const exports = instantiate(await compile(chooseVariant('auto', false)), memory) as unknown as { readMemory(p: number, n: number, streams: number): number };
+  new Uint8Array(memory.buffer, MB, SIZE).fill(1); // pages that were never written are all the same one
+  for (let i = 0; i < 20; i++) exports.readMemory(MB, MB, 8); // optimising compiler
+  parentPort!.on('message', (streams: number) => {
+    const start = performance.now();
+    let bytes = 0;
+    while (performance.now() - start < 250) {
+      exports.readMemory(MB, SIZE / 4, streams);
+      exports.readMemory(MB + SIZE / 2, SIZE / 4, streams);
+      bytes += SIZE / 2;
+    }
+    parentPort!.postMessage(bytes / (performance.now() - start) / 1e6);
+  });
+  parentPort!.postMessage('ready');
+}
