@@ -11,7 +11,7 @@
  * on its neighbours: when one has converged, further rounds give it the same sums and the same parameters.
  */
 import { TILE_ROWS } from './generated/layout';
-import { SOLVE_BYTES, at, solve } from './solve';
+import { RIGHT_SIDE, SOLVE_BYTES, at, solve } from './solve';
 
 const ROUNDS: i32 = 10;
 // Scratch: levels[16], sums[4], counts[4][4] of columns where two planes are both set, a vector each; the solve; codes[n].
@@ -102,7 +102,7 @@ function bitMask(code: v128, p: i32): v128 { return i32x4.shr_s(i32x4.shl(code, 
 
 /** Solves the normal equations of one row (one lane). Unknowns: s_0 … s_{P-1}, z. */
 function refit(n: i32, planes: i32, params: usize, total: v128, lane: usize, scratch: usize): void {
-  const m = scratch + SOLVE, b = m + 200;
+  const m = scratch + SOLVE, b = m + RIGHT_SIDE;
   for (let p = 0; p < planes; p++) {
     for (let q = 0; q <= p; q++) {
       const count = <f64>load<i32>(scratch + COUNTS + (<usize>(p * 4 + q) << 4) + lane);

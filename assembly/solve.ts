@@ -3,18 +3,21 @@
  * columns (the planes, and the constant 1). A is an integer matrix, so its rank can be told exactly.
  */
 
-/** f64 words of scratch: A (5x5), b (5), factor / eigenvectors (5x5), x (5). */
-export const SOLVE_BYTES: usize = (25 + 5 + 25 + 5) << 3;
+/** Scratch of f64: A (5x5), then at these offsets b (5), a factor or eigenvectors (5x5), x (5). */
+export const RIGHT_SIDE: usize = 25 << 3;
+const FACTOR: usize = 30 << 3;
+const SOLUTION: usize = 55 << 3;
+export const SOLVE_BYTES: usize = 60 << 3;
 const N: i32 = 5;
 
 // @ts-ignore: decorator
 @inline
 export function at(m: usize, i: i32, j: i32): usize { return m + (<usize>(i * N + j) << 3); }
 
-/** A at m, b at m + 200; x is left at m + 440. A and b may be overwritten. */
+/** Solves in the scratch at m, whose A and b are filled in; returns the address of x. A may be overwritten. */
 export function solve(m: usize, n: i32): usize {
-  const b = m + 200, x = m + 440;
-  if (!choleskySolve(m, b, m + 240, x, n)) minimumNormSolve(m, b, m + 240, x, n);
+  const b = m + RIGHT_SIDE, factor = m + FACTOR, x = m + SOLUTION;
+  if (!choleskySolve(m, b, factor, x, n)) minimumNormSolve(m, b, factor, x, n);
   return x;
 }
 

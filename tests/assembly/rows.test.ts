@@ -51,6 +51,18 @@ test('ternary: four fields of a byte; a field of 3 is NaN', () => {
   }
 });
 
+test('rows to tile and back', () => {
+  for (const cols of [1, 3, 4, 7, 64, 173]) {
+    const rows = floats(16 * cols, cols), tile = dst + 64 * cols, back = tile + 64 * cols;
+    new Float32Array(memory.buffer, dst, 16 * cols).set(rows);
+    wasm.tileFromRows!(dst, cols, tile);
+    wasm.rowsFromTile!(tile, cols, back);
+    const values = new Float32Array(memory.buffer, tile, 16 * cols);
+    rows.forEach((value, i) => assert.is(values[16 * (i % cols) + Math.floor(i / cols)], value));
+    assert.equal(new Float32Array(memory.buffer, back, 16 * cols), rows);
+  }
+});
+
 test('to half: nearest, ties to even, saturating', () => {
   // Coding f16 of one plane's parameters runs the conversion: s and z of a tile.
   const tile = dst, params = tile + 64 * 8, out = params + 128, scratch = out + 256;
