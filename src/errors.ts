@@ -77,7 +77,7 @@ export class EnvironmentError extends LutraError {
 }
 
 /** By code: how an error that crossed a worker's border finds its class again. */
-export const errorClasses: Readonly<Record<string, typeof LutraError>> = {
+export const errorClasses: Readonly<Record<string, { prototype: LutraError }>> = {
   BAD_MODEL_FILE: BadModelFileError,
   UNSUPPORTED_FORMAT: UnsupportedFormatError,
   BAD_ARGUMENT: BadArgumentError,
@@ -87,4 +87,4 @@ export const errorClasses: Readonly<Record<string, typeof LutraError>> = {
   ENGINE_CRASH: EngineCrashError,
   DISPOSED: DisposedError,
   ENVIRONMENT: EnvironmentError,
-} as unknown as Record<string, typeof LutraError>;
+};

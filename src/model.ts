@@ -40,8 +40,10 @@ export async function connectModel(peer: WorkerPeer, source: ModelSource, { onPr
 }
 
 function wireSource(source: ModelSource): string | Uint8Array {
-  if (source instanceof Uint8Array) return source;
-  return source instanceof ArrayBuffer ? new Uint8Array(source) : String(source);
+  if (source instanceof ArrayBuffer) return new Uint8Array(source);
+  if (!(source instanceof Uint8Array)) return String(source);
+  // A view is posted together with everything it is a view of.
+  return source.byteLength === source.buffer.byteLength ? source : source.slice();
 }
 
 /** A model in memory. Calls outside a session run one after another, each in the state the one before left to reuse. */

@@ -34,7 +34,7 @@ export const LEVELS = ['1', '2', '3', '4', '8', 'ternary'];
 export const level = (text: string): WeightLevel => (/^\d$/.test(text) ? Number(text) : text) as WeightLevel;
 
 /** An option whose value is one of `choices`, turned into what the library calls it. */
-export function choice<T>(flags: string, text: string, choices: string[], convert: (choice: string) => T): Option {
+export function choice(flags: string, text: string, choices: string[], convert: (choice: string) => unknown): Option {
   return new Option(flags, `${text} (${choices.join(', ')})`).argParser(value => {
     if (!choices.includes(value)) throw new InvalidArgumentError(`Allowed: ${choices.join(', ')}.`);
     return convert(value);

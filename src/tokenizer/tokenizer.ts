@@ -44,6 +44,7 @@ export class Tokenizer {
    * @param addBos whether the ids start with the model's BOS; left out: as the model wants it
    */
   encode(text: string, addBos = this.#addBos): number[] {
+    if (typeof text !== 'string') throw new BadArgumentError('text', 'is not a string', 'Give text.');
     const ids = text === '' ? [] : this.#library.encode(text, { add_special_tokens: false }).ids;
     return addBos && this.#bosId !== null ? [this.#bosId, ...ids] : ids;
   }
@@ -60,8 +61,9 @@ export class Tokenizer {
     return new TextStream(this.#pieces.bytes, this.#pieces.leadingSpace && atStart);
   }
 
-  /** @throws BadArgumentError when `ids` holds something that is no id of this model */
+  /** @throws BadArgumentError when `ids` is no list of ids of this model */
   check(ids: readonly number[], argument: string): void {
+    if (!Array.isArray(ids)) throw new BadArgumentError(argument, 'is not an array of token ids', 'Text becomes ids with `tokenize`.');
     const at = ids.findIndex(id => !Number.isInteger(id) || id < 0 || id >= this.#vocabSize);
     if (at >= 0) throw new BadArgumentError(`${argument}[${at}]`, `${ids[at]} is not a token id`, `Ids are whole numbers from 0 to ${this.#vocabSize - 1}.`);
   }

@@ -102,6 +102,9 @@ test('options out of range are typed errors, for the result and for the loop', a
     assert.is(error.argument, argument);
     assert.is(await collect(run).then(() => null, error => error.code), 'BAD_ARGUMENT');
   }
+  for (const call of [() => model.generate(undefined as never).result, () => model.score('text' as never), () => model.tokenize(7 as never)]) {
+    assert.is(await call().then(() => null, (error: any) => error.code), 'BAD_ARGUMENT');
+  }
 });
 
 test('an engine that nobody listens to waits; asking for the result lets it run', async () => {

@@ -25,9 +25,7 @@ test.after(() => rmSync(folder, { recursive: true }));
 
 test('path, URL and bytes are the same model', async () => {
   const answers: string[] = [];
-  for (const source of [packed, pathToFileURL(packed), new Uint8Array(readFileSync(packed)), readFileSync(packed).buffer.slice(0) as ArrayBuffer]) {
-    // A small file may come out of a larger pool: only whole buffers are files.
-    if (source instanceof ArrayBuffer && source.byteLength !== readFileSync(packed).length) continue;
+  for (const source of [packed, pathToFileURL(packed), readFileSync(packed), new Uint8Array(readFileSync(packed)).buffer]) {
     await using model = await loadModel(source, { threads: 1 });
     const { logitsHash, ids } = await model.generate(prompt, greedy).result;
     answers.push(`${logitsHash} ${ids}`);
