@@ -63,14 +63,18 @@ export async function spawn(name: 'worker.js' | 'pack-worker.js', init: unknown,
     };
   }
   const { Worker } = await import('node:worker_threads');
-  const worker = new Worker(assets[name]());
+  // No flags of the parent: `node --input-type=module -e …` would hand down one that a file cannot start with.
+  const worker = new Worker(assets[name](), { execArgv: [] });
   worker.on('error', crash);
   worker.on('exit', code => crash(new Error(`the worker exited with code ${code}`)));
   worker.postMessage(init);
   if (options.unref) worker.unref();
   return {
     post: (message, transfer = []) => worker.postMessage(message, transfer as ArrayBuffer[]),
-    onMessage: listener => worker.on('message', listener),
+    onMessage: listener => {
+      worker.on('message', listener);
+      if (options.unref) worker.unref(); // listening made it count again
+    },
     onCrash: listener => { crashed = listener; },
     terminate: async () => { over = true; await worker.terminate(); },
   };
