@@ -14,7 +14,7 @@ class Shape:
     vocab: int = 2048
     dim: int = 256
     ffn: int = 768
-    layers: int = 5
+    layers: int = 6
     heads: int = 4
     kv_heads: int = 2
     context: int = 512
@@ -59,6 +59,7 @@ class BitNet(torch.nn.Module):
     # What a branch adds is scaled by this constant: the same as a input embedding times 16, but it folds into the
     # scales of o and down at export. Without it the branches drown the small embedding and copying starts late.
     BRANCH = 1 / 16
+    rounded = True              # False: activations as they are, to compare two forms of one model
 
     def __init__(self, shape=Shape()):
         super().__init__()
@@ -68,6 +69,9 @@ class BitNet(torch.nn.Module):
         gain = lambda n, value=1.0: torch.nn.Parameter(torch.full((s.layers, n), value))
         self.embedding = torch.nn.Parameter(torch.randn(s.vocab, s.dim) * 0.02)
         self.q, self.k, self.v, self.o = matrix(s.dim, s.dim), matrix(kv, s.dim), matrix(kv, s.dim), matrix(s.dim, s.dim)
+        # o starts as the transpose of v: what a head looks at, it says. Names and asked-for words want just that.
+        values = self.v.detach().view(s.layers, s.kv_heads, s.head_dim, s.dim).repeat_interleave(s.heads // s.kv_heads, 1)
+        self.o.data.copy_(values.flatten(1, 2).mT)
         self.gate, self.up, self.down = matrix(s.ffn, s.dim), matrix(s.ffn, s.dim), matrix(s.dim, s.ffn)
         self.input_norm, self.post_norm = gain(s.dim), gain(s.dim)
         self.attn_sub_norm, self.ffn_sub_norm = gain(s.dim, 0.25), gain(s.ffn, 0.25)
@@ -93,7 +97,7 @@ class BitNet(torch.nn.Module):
                     gate_up=torch.cat([through(self.gate), through(self.up)], 1).unbind(0), down=through(self.down).unbind(0))
 
     def linear(self, x, w):
-        return F.linear(int8_tokens(x) if self.shape.ternary else x, w)
+        return F.linear(int8_tokens(x) if self.shape.ternary and self.rounded else x, w)
 
     def qkv(self, x, gain, w, cos, sin):
         s = self.shape

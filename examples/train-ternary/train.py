@@ -155,6 +155,8 @@ def main():
     args.add_argument("--batch", type=int, default=2048)
     args.add_argument("--processes", type=int, default=2)
     args.add_argument("--lr", type=float, default=5e-3)
+    args.add_argument("--layers", type=int, default=Shape.layers)
+    args.add_argument("--ffn", type=int, default=Shape.ffn)
     args.add_argument("--boost", type=float, default=4, help="weight of repeated names and asked-for words, which are learned last")
     args.add_argument("--float", action="store_true", help="the float twin")
     args.add_argument("--eager", action="store_true", help="no torch.compile")
@@ -165,7 +167,7 @@ def main():
     (a.dir / "pid").write_text(str(os.getpid()))
     tokenizer = Tokenizer.from_file(str(a.dir / "tokenizer.json"))
     torch.manual_seed(a.seed)
-    model = BitNet(Shape(ternary=not a.float))
+    model = BitNet(Shape(layers=a.layers, ffn=a.ffn, ternary=not a.float))
     optim = optimiser(model, a.lr)
     step = tokens = first_step = first_tokens = elapsed = 0
     if (a.dir / "checkpoint.pt").exists():
