@@ -25,46 +25,54 @@ struct Sums {
   V low, high;  // rows 0-7, 8-15
 };
 
-// I[t][p] for T input vectors. table: the tables of the first vector of this group; stride: bytes to the next vector's.
-template <int P, bool Exact, int T>
-LUTRA_INLINE void lookUp(const uint8_t* w, const uint8_t* table, size_t stride, uint32_t octets, Sums (*I)[P]) {
+// I[i][p] for a group of N (tile, vector) pairs: R tiles by one vector, or one tile by T vectors; what they share is
+// loaded once. w[r]: codes of the tiles; table: the first vector's tables of this group, the next `stride` bytes on.
+template <int P, bool Exact, int R, int T>
+LUTRA_INLINE void lookUp(const uint8_t* const* tiles, const uint8_t* table, size_t stride, uint32_t octets, Sums (*I)[P]) {
+  constexpr int N = R * T;
   constexpr int kBias = Exact ? 2 * 512 : 2 * 64;  // of the two entries of an octet
   const V nibbles = load(kNibbles);
-  V t16[T][P], h16[T][P], x16[T][P];
+  V t16[N][P], h16[N][P], x16[N][P];
+  const uint8_t* w[R];
+  for (int r = 0; r < R; r++) w[r] = tiles[r];
   // Exact tables: the bias is taken off after the halves are joined (it does not fit the low half).
   const V t0 = wasm_i16x8_splat(static_cast<int16_t>(Exact ? 0 : -static_cast<int>(octets) * kBias * 257));
   const V h0 = wasm_i16x8_splat(static_cast<int16_t>(Exact ? 0 : -static_cast<int>(octets) * kBias));
-  for (int t = 0; t < T; t++) {
-    for (int p = 0; p < P; p++) t16[t][p] = t0, h16[t][p] = h0, x16[t][p] = wasm_i32x4_splat(0);
+  for (int i = 0; i < N; i++) {
+    for (int p = 0; p < P; p++) t16[i][p] = t0, h16[i][p] = h0, x16[i][p] = wasm_i32x4_splat(0);
   }
 #pragma clang loop unroll(disable)
   for (uint32_t o = 0; o < octets; o++) {
 #pragma unroll
-    for (int p = 0; p < P; p++) {
-      const V v = load(w + p * TILE_ROWS);
-      const V low = wasm_v128_and(v, nibbles), high = wasm_v128_and(wasm_u16x8_shr(v, 4), nibbles);
+    for (int r = 0; r < R; r++) {
 #pragma unroll
-      for (int t = 0; t < T; t++) {
-        const uint8_t* e = table + t * stride;
-        const V sum = wasm_i8x16_add(swizzle(load(e), low), swizzle(load(e + (Exact ? 32 : 16)), high));
-        t16[t][p] = wasm_i16x8_add(t16[t][p], sum);
-        h16[t][p] = wasm_i16x8_add(h16[t][p], wasm_u16x8_shr(sum, 8));
-        if constexpr (Exact) x16[t][p] = wasm_i8x16_add(x16[t][p], wasm_i8x16_add(swizzle(load(e + 16), low), swizzle(load(e + 48), high)));
+      for (int p = 0; p < P; p++) {
+        const V v = load(w[r] + p * TILE_ROWS);
+        const V low = wasm_v128_and(v, nibbles), high = wasm_v128_and(wasm_u16x8_shr(v, 4), nibbles);
+#pragma unroll
+        for (int t = 0; t < T; t++) {
+          const int i = r * T + t;
+          const uint8_t* e = table + t * stride;
+          const V sum = wasm_i8x16_add(swizzle(load(e), low), swizzle(load(e + (Exact ? 32 : 16)), high));
+          t16[i][p] = wasm_i16x8_add(t16[i][p], sum);
+          h16[i][p] = wasm_i16x8_add(h16[i][p], wasm_u16x8_shr(sum, 8));
+          if constexpr (Exact) x16[i][p] = wasm_i8x16_add(x16[i][p], wasm_i8x16_add(swizzle(load(e + 16), low), swizzle(load(e + 48), high)));
+        }
       }
+      w[r] += P * TILE_ROWS;
     }
-    w += P * TILE_ROWS;
     table += Exact ? 64 : 32;
   }
-  for (int t = 0; t < T; t++) {
+  for (int i = 0; i < N; i++) {
     for (int p = 0; p < P; p++) {
-      V low = wasm_i16x8_sub(t16[t][p], wasm_i16x8_shl(h16[t][p], 8)), high = h16[t][p];
+      V low = wasm_i16x8_sub(t16[i][p], wasm_i16x8_shl(h16[i][p], 8)), high = h16[i][p];
       if constexpr (Exact) {
         // x16 holds bytes <= 14 per octet, 224 per 128 columns: rows 0-7 in the even, 8-15 in the odd bytes.
         const V bias = wasm_i16x8_splat(static_cast<int16_t>(octets * kBias));
-        low = wasm_i16x8_sub(wasm_i16x8_add(low, wasm_i16x8_shl(wasm_v128_and(x16[t][p], wasm_i16x8_splat(255)), 7)), bias);
-        high = wasm_i16x8_sub(wasm_i16x8_add(high, wasm_i16x8_shl(wasm_u16x8_shr(x16[t][p], 8), 7)), bias);
+        low = wasm_i16x8_sub(wasm_i16x8_add(low, wasm_i16x8_shl(wasm_v128_and(x16[i][p], wasm_i16x8_splat(255)), 7)), bias);
+        high = wasm_i16x8_sub(wasm_i16x8_add(high, wasm_i16x8_shl(wasm_u16x8_shr(x16[i][p], 8), 7)), bias);
       }
-      I[t][p] = {low, high};
+      I[i][p] = {low, high};
     }
   }
 }
@@ -88,22 +96,24 @@ template <int P, Prep A, Coding C> struct Planes {
   const Part& w;
   const Acts& a;
   static constexpr bool kExact = A != Prep::lut;
+  static constexpr uint32_t kStreams = 4, kTogether = P <= 2 && !kExact ? 2 : 1;  // as far as the registers go
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(P, w.groupSize, P + 1, C); }
   void finish(float*, uint32_t) const {}
 
-  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* out, uint32_t chunk, uint32_t m, uint32_t ld) const {
     const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
     const size_t stride = static_cast<size_t>(w.groupSize) * (kExact ? 8 : 4);
-    Sums I[T][P];
-    lookUp<P, kExact, T>(tile, a.table + at * stride, stride, octets, I);
-    const uint8_t* parameters = tile + octets * P * TILE_ROWS;
+    Sums I[R * T][P];
+    lookUp<P, kExact, R, T>(tiles, a.table + at * stride, stride, octets, I);
 #pragma unroll
-    for (int t = 0; t < T; t++) {
-      float* y = out + t * ld;
-      if constexpr (C == Coding::i16) addInteger(parameters, I[t], a.sumq[at + t], a.scale + at + t, y);
-      else addFloat(parameters, I[t], a.sum + at + t, a.scale + at + t, y);
+    for (int i = 0; i < R * T; i++) {
+      const int r = i / T, t = i % T;
+      const uint8_t* parameters = tiles[r] + octets * P * TILE_ROWS;
+      float* y = out[r] + t * ld;
+      if constexpr (C == Coding::i16) addInteger(parameters, I[i], a.sumq[at + t], a.scale + at + t, y);
+      else addFloat(parameters, I[i], a.sum + at + t, a.scale + at + t, y);
     }
   }
 
@@ -156,26 +166,28 @@ template <int P, Prep A, Coding C> struct Planes {
 template <Coding C> struct Ternary {
   const Part& w;
   const Acts& a;
+  static constexpr uint32_t kStreams = 4, kTogether = 1;
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(2, w.groupSize, C == Coding::none ? 0 : 1, C); }
 
-  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* out, uint32_t chunk, uint32_t m, uint32_t ld) const {
     const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
     const size_t stride = static_cast<size_t>(w.groupSize) * 8;
-    Sums I[T][2];
-    lookUp<2, true, T>(tile, a.table + at * stride, stride, octets, I);
+    Sums I[R * T][2];
+    lookUp<2, true, R, T>(tiles, a.table + at * stride, stride, octets, I);
 #pragma unroll
-    for (int t = 0; t < T; t++) {
+    for (int i = 0; i < R * T; i++) {
+      const int r = i / T, t = i % T;
       // Even and at most 2 * 127 * 128, so neither the difference nor the halving loses a bit.
-      const Sums d = {wasm_i16x8_shr(wasm_i16x8_sub(I[t][0].low, I[t][1].low), 1),
-                      wasm_i16x8_shr(wasm_i16x8_sub(I[t][0].high, I[t][1].high), 1)};
-      float* y = out + t * ld;
+      const Sums d = {wasm_i16x8_shr(wasm_i16x8_sub(I[i][0].low, I[i][1].low), 1),
+                      wasm_i16x8_shr(wasm_i16x8_sub(I[i][0].high, I[i][1].high), 1)};
+      float* y = out[r] + t * ld;
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        V f = floats(d, i);
-        if constexpr (C != Coding::none) f = mul(f, parameter<C>(tile + octets * 2 * TILE_ROWS, 0, i));
-        store(y + 4 * i, add(load(y + 4 * i), f));
+      for (int j = 0; j < 4; j++) {
+        V f = floats(d, j);
+        if constexpr (C != Coding::none) f = mul(f, parameter<C>(tiles[r] + octets * 2 * TILE_ROWS, 0, j));
+        store(y + 4 * j, add(load(y + 4 * j), f));
       }
     }
   }

@@ -14,13 +14,16 @@ namespace {
 struct F32 {
   const Part& w;
   const Acts& a;
+  static constexpr uint32_t kStreams = 2, kTogether = 1;
   static constexpr uint32_t kColumns = 32;  // a chunk: 2 KB
 
   uint32_t chunks() const { return roundUp(w.cols, kColumns) / kColumns; }
   size_t chunkBytes() const { return kColumns * TILE_ROWS * 4; }
   void finish(float*, uint32_t) const {}
 
-  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* outs, uint32_t chunk, uint32_t m, uint32_t ld) const {
+    const uint8_t* tile = tiles[0];
+    float* out = outs[0];
     const uint32_t k0 = chunk * kColumns, n = w.cols - k0 < kColumns ? w.cols - k0 : kColumns;
     const float* x = reinterpret_cast<const float*>(a.table) + m * a.ld + w.colBegin + k0;
     V y[T][4];
@@ -41,6 +44,7 @@ struct F32 {
 struct Int8 {
   const Part& w;
   const Acts& a;
+  static constexpr uint32_t kStreams = 2, kTogether = 1;
   static constexpr uint32_t kPairs = 64;  // a chunk: 2 KB
 
   uint32_t pairs() const { return roundUp(w.cols, 2) / 2; }
@@ -48,7 +52,9 @@ struct Int8 {
   size_t chunkBytes() const { return kPairs * 32; }
 
   // Until finish() the 16 floats at `out` hold int32 sums.
-  template <int T> LUTRA_INLINE void step(const uint8_t* tile, uint32_t chunk, uint32_t m, float* out, uint32_t ld) const {
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* outs, uint32_t chunk, uint32_t m, uint32_t ld) const {
+    const uint8_t* tile = tiles[0];
+    float* out = outs[0];
     const uint32_t j0 = chunk * kPairs, n = pairs() - j0 < kPairs ? pairs() - j0 : kPairs;
     const int16_t* x = reinterpret_cast<const int16_t*>(a.table) + m * a.ld + w.colBegin + 2 * j0;
     V y[T][4];

@@ -1,13 +1,16 @@
 // The order in which every matrix kernel walks its weights.
 //
-// A thread's tiles are cut into up to `streams` contiguous runs that are read side by side, one chunk of columns at a
-// time: WASM has no prefetch instruction and hardware prefetchers stop at 4 KB pages, so several streams in flight are
-// worth 1.7x on weights that come from memory (one stream 44 GOPS, four 69, eight 74; docs/performance.md).
+// A thread's tiles are cut into a few contiguous runs that are read side by side, one chunk of columns at a time: WASM
+// has no prefetch instruction and hardware prefetchers stop at 4 KB pages, so several streams in flight are worth up to
+// 1.7x on weights that come from memory. Four for bit planes and two for whole rows is best or near it on the machines
+// measured (docs/performance.md). Runs are kept from starting a multiple of 4 KB apart, where they would compete for the
+// same lines of the first cache: worth another 1.4x.
 // With several input vectors a chunk's weights are used for all of them before the next chunk, two vectors a pass.
 //
-// Body: static uint32_t chunks(w); static size_t chunkBytes(w);
-//       template <int T> void step(weights, chunk, m, out, ld): adds the chunk's share for vectors m .. m + T - 1
-//       to out[t * ld + 0..15]; void finish(out, m): turns the finished 16 sums into the result.
+// Body: kStreams, kTogether (tiles a step takes at once when there is one vector);
+//       uint32_t chunks(); size_t chunkBytes();
+//       template <int R, int T> void step(tiles, out, chunk, m, ld): adds the chunk's share of R tiles for vectors
+//       m .. m + T - 1 to out[r][t * ld + 0..15]; void finish(out, m): turns the finished 16 sums into the result.
 #pragma once
 #include "simd/v128.h"
 #include "ops.h"
@@ -16,10 +19,12 @@ namespace lutra::kernels {
 
 template <class Body>
 LUTRA_INLINE void sweep(const Body& body, const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
-  const uint32_t chunks = body.chunks(), most = a.m == 1 ? 8 : 4;
+  const uint32_t chunks = body.chunks();
   const size_t chunkBytes = body.chunkBytes();
   while (begin < end) {
-    const uint32_t streams = end - begin < most ? end - begin : most, run = (end - begin) / streams;
+    const uint32_t streams = end - begin < Body::kStreams ? end - begin : Body::kStreams;
+    uint32_t run = (end - begin) / streams;
+    if (run > 4 && static_cast<size_t>(run) * w.tileBytes % 4096 == 0) run--;
     for (uint32_t tile = begin; tile < begin + run; tile++) {
       for (uint32_t s = 0; s < streams; s++) {
         for (uint32_t m = 0; m < a.m; m++) {
@@ -28,18 +33,25 @@ LUTRA_INLINE void sweep(const Body& body, const Part& w, const Acts& a, float* o
         }
       }
       for (uint32_t c = 0; c < chunks; c++) {
+        // R streams from s on, T vectors from m on.
+        const auto step = [&]<int R, int T>(uint32_t s, uint32_t m) LUTRA_LAMBDA {
+          const uint8_t* tiles[R];
+          float* y[R];
+          for (int r = 0; r < R; r++) {
+            const uint32_t t = tile + (s + r) * run;
+            tiles[r] = w.data + static_cast<size_t>(t) * w.tileBytes + c * chunkBytes;
+            y[r] = out + m * ld + t * TILE_ROWS;
+          }
+          body.template step<R, T>(tiles, y, c, m, ld);
+        };
         uint32_t m = 0;
         for (; m + 2 <= a.m; m += 2) {
-          for (uint32_t s = 0; s < streams; s++) {
-            const uint32_t t = tile + s * run;
-            body.template step<2>(w.data + static_cast<size_t>(t) * w.tileBytes + c * chunkBytes, c, m, out + m * ld + t * TILE_ROWS, ld);
-          }
+          for (uint32_t s = 0; s < streams; s++) step.template operator()<1, 2>(s, m);
         }
         for (; m < a.m; m++) {
-          for (uint32_t s = 0; s < streams; s++) {
-            const uint32_t t = tile + s * run;
-            body.template step<1>(w.data + static_cast<size_t>(t) * w.tileBytes + c * chunkBytes, c, m, out + m * ld + t * TILE_ROWS, ld);
-          }
+          uint32_t s = 0;
+          for (; s + Body::kTogether <= streams; s += Body::kTogether) step.template operator()<Body::kTogether, 1>(s, m);
+          for (; s < streams; s++) step.template operator()<1, 1>(s, m);
         }
       }
       for (uint32_t s = 0; s < streams; s++) {

@@ -6,6 +6,7 @@
 #include "math.h"
 
 #define LUTRA_INLINE inline __attribute__((always_inline))
+#define LUTRA_LAMBDA __attribute__((always_inline))
 
 namespace lutra {
 using V = v128_t;
