@@ -1,5 +1,6 @@
 // Everything the host can call. Addresses and counts cross unsigned; structs are those of layout.json.
 // The host checks sizes before it calls (src/engine/plan.ts): a wrong address can at worst damage this instance's memory.
+#include "math.h"
 #include "model/forward.h"
 #include "model/sample.h"
 #include "parallel/crew.h"
@@ -67,7 +68,39 @@ uint32_t readThrough(const uint8_t* p, uint32_t n, uint32_t streams);
 }
 LUTRA_EXPORT uint32_t readMemory(const uint8_t* p, uint32_t n, uint32_t streams) { return readThrough(p, n, streams); }
 
-// One linear layer alone, for tests, benchmarks and calibration: out[m][ld] = layer(x[m][ld]), ld = padded rows or
+// ---- Single operations, for tests, benchmarks and calibration. `reference` picks the form (ops.h). ----
+
+static const Ops& formOf(uint32_t reference) { return reference ? referenceOps : fastOps; }
+
+LUTRA_EXPORT void rmsNorm(float* h, const float* x, const float* w, uint32_t n, float eps, uint32_t reference) {
+  formOf(reference).rmsNorm(h, x, w, n, eps);
+}
+LUTRA_EXPORT void rope(float* head, const float* angles, uint32_t headDim, uint32_t reference) {
+  formOf(reference).rope(head, angles, headDim);
+}
+LUTRA_EXPORT void attend(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores, uint32_t reference) {
+  formOf(reference).attend(out, q, kv, last, headDim, scores);
+}
+LUTRA_EXPORT void gatedUnit(float* gate, const float* up, uint32_t n, uint32_t activation, uint32_t reference) {
+  formOf(reference).gatedUnit(gate, up, n, static_cast<Activation>(activation));
+}
+
+// The elementary functions; they have one form, of which the kernels use the same on lanes.
+LUTRA_EXPORT float exp32(float x) { return exponential(x); }
+LUTRA_EXPORT double exp64(double x) { return exponential64(x); }
+LUTRA_EXPORT double ln64(double x) { return logarithm64(x); }
+LUTRA_EXPORT double sin64(double x) {
+  double sine, cosine;
+  sineCosine64(x, &sine, &cosine);
+  return sine;
+}
+LUTRA_EXPORT double cos64(double x) {
+  double sine, cosine;
+  sineCosine64(x, &sine, &cosine);
+  return cosine;
+}
+
+// One linear layer: out[m][ld] = layer(x[m][ld]), ld = padded rows or
 // columns, whichever is more. arena: linearBytes() of zeroed memory.
 static ActsSet alone;
 LUTRA_EXPORT uint32_t linearBytes(const Linear* l, uint32_t m) {
@@ -84,7 +117,7 @@ LUTRA_EXPORT void linear(const Linear* l, const float* x, uint32_t m, float* out
   Arena arena{reinterpret_cast<uintptr_t>(base)};
   float* partial = arena.take<float>(size_t{SEGMENTS} * m * padded(l->rows));
   alone.allocate(arena, m);
-  const Worker w{reference ? referenceOps : fastOps, 0, 1};
+  const Worker w{formOf(reference), 0, 1};
   for (uint32_t i = 0; i < alone.n; i++) alone.acts[i].m = m;
   for (uint32_t i = 0; i < m; i++) prepareActs(w, alone, alone.mask(*l), x + i * padded(l->cols), l->cols, i, true);
   applyLinear(w, *l, alone, out, partial, padded(l->rows), {0, tilesOf(l->rows)});

@@ -30,8 +30,8 @@ inline float exponential(float x) {
   return p * bitsToFloat(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);
 }
 
-// Double precision, for what is computed rarely: RoPE angles and log-probabilities. Relative error below 1e-14
-// in the ranges used (e^x, ln x: |x| < 700; sine and cosine: |x| < 1e9).
+// Double precision, for what is computed rarely: RoPE angles and log-probabilities. Error below 1e-14 in
+// the ranges used (e^x: |x| < 700, relative; ln x: x normal, relative; sine and cosine: |x| < 1e6, absolute).
 double exponential64(double x);
 double logarithm64(double x);
 void sineCosine64(double x, double* sine, double* cosine);
