@@ -14,7 +14,7 @@ const READ_CHUNK = 16 << 20;
 const SLICE_MS = 15;
 const CREW_DEADLINE_MS = 10_000;
 
-export async function createEngine(source: ByteSource, header: PackedHeader, options: EngineOptions): Promise<Engine> {
+export async function createEngine(source: ByteSource, header: PackedHeader, options: EngineOptions): Promise<LocalEngine> {
   const { config } = header;
   checkRunnable(source.name, header);
   if (!(options.context >= 1 && options.context <= config.contextLength)) {
@@ -143,7 +143,8 @@ async function startCrew(crew: WorkerPeer[], module: WebAssembly.Module, memory:
   await Promise.race([Promise.all(started), late]);
 }
 
-class LocalEngine implements Engine {
+/** Beyond the interface: what tests look at. */
+export class LocalEngine implements Engine {
   readonly maxRows = MAX_ROWS;
   /** KV slots by session: true while open. Slots are reused, memory is never given back before dispose. */
   private slots: boolean[] = [];
@@ -155,7 +156,7 @@ class LocalEngine implements Engine {
   private state: 'ready' | 'broken' | 'disposed' = 'ready';
 
   constructor(
-    private readonly memory: WebAssembly.Memory, private readonly exports: Exports, private readonly plan: MemoryPlan,
+    readonly memory: WebAssembly.Memory, private readonly exports: Exports, readonly plan: MemoryPlan,
     private readonly header: PackedHeader, private readonly options: EngineOptions, readonly info: EngineInfo, private readonly dismiss: () => Promise<void>,
   ) {
     this.kvBase = align(plan.workspace + info.memoryBytes.workspace);
@@ -277,6 +278,11 @@ class LocalEngine implements Engine {
     if (this.state === 'disposed') return;
     this.state = 'disposed';
     await this.dismiss();
+  }
+
+  /** The KV cache of a session, as it lies in memory (kvOf in cpp/model/forward.cc); a view, until memory grows. */
+  kv(session: number): Float32Array {
+    return new Float32Array(this.memory.buffer, this.kvAddress(session), this.plan.kvBytes / 4);
   }
 
   private kvAddress(session: number): number {

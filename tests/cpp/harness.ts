@@ -1,14 +1,9 @@
 /** A bare instance of one wasm variant, with random weights in any layout: for tests and benchmarks of single layers. */
 import { readFileSync } from 'node:fs';
-import { Coding, Layout, TILE_ROWS, sizeOfLinear, sizeOfPart, writeLinear, writePart } from '../../src/generated/layout.js';
-import { partBorders, tileBytes } from '../../src/formats/packed.js';
-import type { CodingName, LayoutName } from '../../src/formats/types.js';
+import { Coding, I16_MAX, Layout, TILE_ROWS, sizeOfLinear, sizeOfPart, writeLinear, writePart } from '../../src/generated/layout.js';
+import { partBorders, tileBytes, type PartFormat } from '../../src/formats/packed.js';
 
-export interface Spec {
-  layout: LayoutName;
-  planes: number;
-  groupSize: number;
-  coding: CodingName;
+export interface Spec extends PartFormat {
   rows: number;
   cols: number;
   /** Cut into column segments, as o and down are. */
@@ -25,6 +20,42 @@ export function noise(seed: number): () => number {
 }
 
 const up = (n: number, to: number) => Math.ceil(n / to) * to;
+
+/** Fills a part with tiles of random codes and parameters: |value| < 1, f16 < 2, i16 < I16_MAX. */
+export function randomTiles(view: DataView, format: PartFormat, cols: number, random: () => number): void {
+  for (let at = 0; at < view.byteLength; at++) view.setUint8(at, (random() + 1) * 128);
+  for (let at = 0; at < view.byteLength; at += tileBytes(format, cols)) makeSound(view, at, format, cols, random);
+}
+
+/** Random bytes are no sound floats, and padding must be zero. */
+function makeSound(view: DataView, at: number, { layout, planes, groupSize, coding }: PartFormat, cols: number, random: () => number): void {
+  if (layout === 'f32') {
+    for (let i = 0; i < cols * TILE_ROWS; i++) view.setFloat32(at + 4 * i, random(), true);
+    return;
+  }
+  if (layout === 'int8') {
+    for (let i = 0; i < up(cols, 2) * TILE_ROWS; i++) {
+      if (view.getInt8(at + i) === -128 || (cols % 2 === 1 && i >= (cols - 1) * TILE_ROWS && i % 2 === 1)) view.setInt8(at + i, 0);
+    }
+    return;
+  }
+  const codes = groupSize / 8 * planes * TILE_ROWS;
+  const values = layout === 'planes' ? planes + 1 : coding === 'none' ? 0 : 1;
+  const size = coding === 'f32' ? 4 : 2;
+  for (let group = 0; group < Math.ceil(cols / groupSize); group++) {
+    if (layout === 'ternary') {
+      for (let i = 0; i < codes; i += 32) for (let b = 0; b < 16; b++) {
+        view.setUint8(at + i + 16 + b, view.getUint8(at + i + 16 + b) & ~view.getUint8(at + i + b));
+      }
+    }
+    at += codes;
+    for (let i = 0; i < values * TILE_ROWS && coding !== 'none'; i++, at += size) {
+      if (coding === 'f32') view.setFloat32(at, random(), true);
+      else if (coding === 'i16') view.setInt16(at, Math.round(random() * I16_MAX), true);
+      else view.setUint16(at, ((random() > 0 ? 0x8000 : 0) | Math.floor((random() + 1) * 0x1e00)), true); // subnormals too
+    }
+  }
+}
 
 export class Bare {
   readonly memory: WebAssembly.Memory;
@@ -57,9 +88,7 @@ export class Bare {
       const cols = borders[p + 1]! - borders[p]!;
       const bytes = tileBytes(spec, cols);
       const data = this.take(tiles * bytes);
-      const b = new Uint8Array(this.memory.buffer, data, tiles * bytes);
-      for (let i = 0; i < b.length; i++) b[i] = (random() + 1) * 128;
-      for (let t = 0; t < tiles; t++) this.fixTile(spec, cols, data + t * bytes, random);
+      randomTiles(new DataView(this.memory.buffer, data, tiles * bytes), spec, cols, random);
       writePart(this.view, parts + p * sizeOfPart, {
         layout: Layout[spec.layout], planes: spec.planes, groupSize: spec.groupSize, coding: Coding[spec.coding],
         colBegin: borders[p]!, cols, data, tileBytes: bytes,
@@ -70,37 +99,6 @@ export class Bare {
     const at = this.take(sizeOfLinear);
     writeLinear(this.view, at, { rows: spec.rows, cols: spec.cols, nParts: borders.length - 1, parts, rowScale, bias: 0 });
     return at;
-  }
-
-  /** Random bytes are no sound floats, and padding must be zero. */
-  private fixTile(spec: Spec, cols: number, at: number, random: () => number): void {
-    const view = this.view;
-    if (spec.layout === 'f32') {
-      for (let i = 0; i < cols * TILE_ROWS; i++) view.setFloat32(at + 4 * i, random(), true);
-      return;
-    }
-    if (spec.layout === 'int8') {
-      for (let i = 0; i < up(cols, 2) * TILE_ROWS; i++) {
-        if (view.getInt8(at + i) === -128 || (cols % 2 === 1 && i >= (cols - 1) * TILE_ROWS && i % 2 === 1)) view.setInt8(at + i, 0);
-      }
-      return;
-    }
-    const codes = spec.groupSize / 8 * spec.planes * TILE_ROWS;
-    const values = spec.layout === 'planes' ? spec.planes + 1 : spec.coding === 'none' ? 0 : 1;
-    const size = spec.coding === 'f32' ? 4 : 2;
-    for (let group = 0; group < Math.ceil(cols / spec.groupSize); group++) {
-      if (spec.layout === 'ternary') {
-        for (let i = 0; i < codes; i += 32) for (let b = 0; b < 16; b++) {
-          view.setUint8(at + i + 16 + b, view.getUint8(at + i + 16 + b) & ~view.getUint8(at + i + b));
-        }
-      }
-      at += codes;
-      for (let i = 0; i < values * TILE_ROWS && spec.coding !== 'none'; i++, at += size) {
-        if (spec.coding === 'f32') view.setFloat32(at, random(), true);
-        else if (spec.coding === 'i16') view.setInt16(at, Math.round(random() * 16383), true);
-        else view.setUint16(at, ((random() > 0 ? 0x8000 : 0) | Math.floor((random() + 1) * 0x1e00)), true); // |v| < 2, subnormals too
-      }
-    }
   }
 
   /** [m][rows] of one form of the layer on x [m][cols]. */
