@@ -24,7 +24,7 @@ LUTRA_INLINE void sweep(const Body& body, const Part& w, const Acts& a, float* o
   while (begin < end) {
     const uint32_t streams = end - begin < Body::kStreams ? end - begin : Body::kStreams;
     uint32_t run = (end - begin) / streams;
-    if (run > 4 && static_cast<size_t>(run) * w.tileBytes % 4096 == 0) run--;
+    if (run > 2 && static_cast<size_t>(run) * w.tileBytes % 4096 == 0) run--;
     for (uint32_t tile = begin; tile < begin + run; tile++) {
       for (uint32_t s = 0; s < streams; s++) {
         for (uint32_t m = 0; m < a.m; m++) {

@@ -111,59 +111,64 @@ void prepare(const Worker& w, State& s, const float* source, uint32_t cols, cons
   }
 }
 
-// Rows of a linear layer that a worker computes: whole tiles, and whole heads where the heads are worked on next.
-Range tilesFor(const Worker& w, uint32_t rows, uint32_t headDim) {
-  uint32_t unit = TILE_ROWS;
-  while (headDim && unit % headDim) unit += TILE_ROWS;
-  const Range r = share(rows, unit, w.rank, w.ranks);
-  return {r.begin / TILE_ROWS, tilesOf(r.end)};
-}
-
 void apply(const Worker& w, State& s, const Linear& l, float* out, Range tiles) {
-  if (tiles.begin < tiles.end) applyLinear(w, l, s.acts, out, s.partial, s.ldWide, tiles);
+  applyLinear(w, l, s.acts, out, s.partial, s.ldWide, tiles);
 }
 
-void addResidual(State& s, const float* y, Range tiles) {
-  for (uint32_t m = 0; m < s.m; m++) {
-    for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) s.x[m * s.ldWide + i] += y[m * s.ldWide + i];
-  }
+// x += layer(prepared), in pieces of rows.
+void addOutput(const Worker& w, State& s, const Linear& l, float* y) {
+  const Pieces pieces = Pieces::of(l.rows, 1, w.ranks);
+  w.eachPiece(pieces.count(), [&](uint32_t piece) {
+    const Range tiles = pieces[piece];
+    apply(w, s, l, y, tiles);
+    for (uint32_t m = 0; m < s.m; m++) {
+      for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) s.x[m * s.ldWide + i] += y[m * s.ldWide + i];
+    }
+  });
 }
 
-// q, k, v of whole heads; then, as nobody else touches them, RoPE and the KV cache.
+// q, k, v in pieces of whole heads; as nobody else touches them, RoPE and the KV cache follow at once.
 void qkv(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
   const Layer& y = model.layers[layer];
-  const Range qTiles = tilesFor(w, s.headRows, model.headDim), kvTiles = tilesFor(w, s.kvRows, model.headDim);
-  apply(w, s, *y.q, s.q, qTiles);
-  apply(w, s, *y.k, s.k, kvTiles);
-  apply(w, s, *y.v, s.v, kvTiles);
-  const auto heads = [&](Range tiles, uint32_t n) {
-    const uint32_t end = tiles.end * TILE_ROWS / model.headDim;
-    return Range{tiles.begin * TILE_ROWS / model.headDim, end < n ? end : n};
-  };
-  const Range qHeads = heads(qTiles, model.nHeads), kvHeads = heads(kvTiles, model.nHeadsKv);
-  for (uint32_t m = 0; m < s.m; m++) {
-    const float* angles = s.rope + m * model.headDim;
-    for (uint32_t h = qHeads.begin; h < qHeads.end; h++) w.ops.rope(s.q + m * s.ldWide + h * model.headDim, angles, model.headDim);
-    for (uint32_t h = kvHeads.begin; h < kvHeads.end; h++) {
-      w.ops.rope(s.k + m * s.ldWide + h * model.headDim, angles, model.headDim);
-      storeKv(s, m, layer, h);
+  const uint32_t headDim = model.headDim;
+  uint32_t unit = TILE_ROWS;
+  while (unit % headDim) unit += TILE_ROWS;
+  const Pieces q = Pieces::of(s.headRows, unit / TILE_ROWS, w.ranks), kv = Pieces::of(s.kvRows, unit / TILE_ROWS, w.ranks);
+  // Calls work(vector, head) for the heads whose rows are in `tiles`.
+  const auto eachHead = [&](Range tiles, uint32_t heads, auto work) {
+    for (uint32_t m = 0; m < s.m; m++) {
+      for (uint32_t h = tiles.begin * TILE_ROWS / headDim; h < tiles.end * TILE_ROWS / headDim && h < heads; h++) work(m, h);
     }
-  }
+  };
+  const auto rotate = [&](float* v, uint32_t m, uint32_t h) { w.ops.rope(v + m * s.ldWide + h * headDim, s.rope + m * headDim, headDim); };
+  w.eachPiece(q.count() + kv.count(), [&](uint32_t piece) {
+    if (piece < q.count()) {
+      apply(w, s, *y.q, s.q, q[piece]);
+      eachHead(q[piece], model.nHeads, [&](uint32_t m, uint32_t h) { rotate(s.q, m, h); });
+    } else {
+      const Range tiles = kv[piece - q.count()];
+      apply(w, s, *y.k, s.k, tiles);
+      apply(w, s, *y.v, s.v, tiles);
+      eachHead(tiles, model.nHeadsKv, [&](uint32_t m, uint32_t h) {
+        rotate(s.k, m, h);
+        storeKv(s, m, layer, h);
+      });
+    }
+  });
 }
 
 // Query heads that share a KV head are computed together, so that it is read from memory once.
 void attention(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
   const uint32_t group = model.nHeads / model.nHeadsKv;
-  const Range mine = share(s.m * model.nHeadsKv, 1, w.rank, w.ranks);
-  for (uint32_t unit = mine.begin; unit < mine.end; unit++) {
-    const uint32_t m = unit / model.nHeadsKv, kvHead = unit % model.nHeadsKv;
+  w.eachPiece(s.m * model.nHeadsKv, [&](uint32_t piece) {
+    const uint32_t m = piece / model.nHeadsKv, kvHead = piece % model.nHeadsKv;
     for (uint32_t h = kvHead * group; h < (kvHead + 1) * group; h++) {
       const size_t at = m * s.ldWide + h * model.headDim;
       w.ops.attend(s.attended + at, s.q + at, kvOf(s, s.rows[m], layer, kvHead), s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
     }
-  }
+  });
 }
 
 void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
@@ -175,28 +180,22 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
     case Stage::qkv: return qkv(w, s, layer);
     case Stage::attention: return attention(w, s, layer);
     case Stage::outInput: return prepare(w, s, s.attended, s.headRows, y.attnSubNorm, mask(y.o), nullptr, s.m);
-    case Stage::out: {
-      const Range tiles = tilesFor(w, model.dim, 0);
-      apply(w, s, *y.o, s.q, tiles);
-      return addResidual(s, s.q, tiles);
-    }
+    case Stage::out: return addOutput(w, s, *y.o, s.q);
     case Stage::ffnInput: return prepare(w, s, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
     case Stage::gateUp: {
-      const Range tiles = tilesFor(w, model.hiddenDim, 0);
-      apply(w, s, *y.gate, s.gate, tiles);
-      apply(w, s, *y.up, s.up, tiles);
-      const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
-      for (uint32_t m = 0; m < s.m; m++) {
-        w.ops.gatedUnit(s.gate + m * s.ldWide + begin, s.up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
-      }
-      return;
+      const Pieces pieces = Pieces::of(model.hiddenDim, 1, w.ranks);
+      return w.eachPiece(pieces.count(), [&](uint32_t piece) {
+        const Range tiles = pieces[piece];
+        apply(w, s, *y.gate, s.gate, tiles);
+        apply(w, s, *y.up, s.up, tiles);
+        const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
+        for (uint32_t m = 0; m < s.m; m++) {
+          w.ops.gatedUnit(s.gate + m * s.ldWide + begin, s.up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
+        }
+      });
     }
     case Stage::downInput: return prepare(w, s, s.gate, model.hiddenDim, y.ffnSubNorm, mask(y.down), nullptr, s.m);
-    case Stage::down: {
-      const Range tiles = tilesFor(w, model.dim, 0);
-      apply(w, s, *y.down, s.up, tiles);
-      return addResidual(s, s.up, tiles);
-    }
+    case Stage::down: return addOutput(w, s, *y.down, s.up);
     case Stage::count: return;
   }
 }
@@ -230,10 +229,10 @@ void setRows(const Row* rows, uint32_t m) {
 // embed | stages of every layer | norm and preparation for the head | head
 uint32_t forwardSteps() { return 1 + state.model->nLayers * kStages + (state.nWanted ? 2 : 0); }
 
-void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks) {
+void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets) {
   State& s = state;
   const Model& model = *s.model;
-  const Worker w{model.reference ? referenceOps : fastOps, rank, ranks};
+  const Worker w{model.reference ? referenceOps : fastOps, rank, ranks, tickets};
   const uint32_t layersEnd = 1 + model.nLayers * kStages;
   if (step == 0) return embed(w, s);
   if (step < layersEnd) {
@@ -241,8 +240,8 @@ void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks) {
     return layerStage(w, s, (step - 1) / kStages, stage);
   }
   if (step == layersEnd) return prepare(w, s, s.x, model.dim, model.norm, s.acts.mask(*model.head), s.wanted, s.nWanted);
-  const Range tiles = tilesFor(w, model.vocabSize, 0);
-  if (tiles.begin < tiles.end) applyLinear(w, *model.head, s.acts, s.logits, nullptr, s.ldLogits, tiles);
+  const Pieces pieces = Pieces::of(model.vocabSize, 1, w.ranks);
+  w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w, *model.head, s.acts, s.logits, nullptr, s.ldLogits, pieces[piece]); });
 }
 
 float* logitsOf(uint32_t i) { return state.logits + static_cast<size_t>(i) * state.ldLogits; }

@@ -13,7 +13,8 @@ void bindForward(const Model& model, void* base);
 // The rows of the next pass. They are copied. m <= MAX_ROWS.
 void setRows(const Row* rows, uint32_t m);
 uint32_t forwardSteps();
-void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks);
+// tickets: zero when the step begins, shared by all ranks; unused with one.
+void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets);
 
 // Logits of the i-th row that wanted them: [vocabSize].
 float* logitsOf(uint32_t i);

@@ -58,7 +58,7 @@ void prepareActs(const Worker& w, ActsSet& set, uint32_t mask, const float* x, u
     if (!(mask >> i & 1)) continue;
     Acts& a = set.acts[i];
     const uint32_t groups = roundUp(cols, a.groupSize) / a.groupSize;
-    const Range mine = alone ? Range{0, groups} : share(groups, 1, w.rank, w.ranks);
+    const Range mine = alone ? Range{0, groups} : share(groups, w.rank, w.ranks);
     w.ops.prepare[static_cast<uint32_t>(a.prep)](x, cols, m, a, mine.begin, mine.end);
   }
 }

@@ -1,6 +1,7 @@
 // A linear layer: y = bias + rowScale * (sum of parts), and the prepared activations its parts read.
 #pragma once
 #include "ops.h"
+#include "parallel/tickets.h"
 
 namespace lutra {
 
@@ -33,20 +34,40 @@ struct ActsSet {
   uint32_t mask(const Linear& l);
 };
 
-// A contiguous share of n things, in steps of `unit`.
 struct Range {
   uint32_t begin, end;
 };
-constexpr Range share(uint32_t n, uint32_t unit, uint32_t rank, uint32_t ranks) {
-  const uint32_t units = (n + unit - 1) / unit;
-  const uint32_t end = units * (rank + 1) / ranks * unit;
-  return {units * rank / ranks * unit, end < n ? end : n};
+// A worker's part of n things when each gets the same.
+constexpr Range share(uint32_t n, uint32_t rank, uint32_t ranks) {
+  return {n * rank / ranks, n * (rank + 1) / ranks};
 }
 
-// Who computes: rank of ranks, and with which operations.
+// Who computes: rank of ranks, and with which operations. Where the work is large it is handed out in pieces: a worker
+// that is held up by the rest of the machine takes fewer. Which worker computes a row changes nothing in its bits.
 struct Worker {
   const Ops& ops;
   uint32_t rank, ranks;
+  uint32_t* tickets;  // pieces given out so far in this step
+
+  // Calls work(i) for pieces i < n, some here, the others elsewhere.
+  template <class Work> void eachPiece(uint32_t n, Work work) const {
+    if (ranks == 1) {
+      for (uint32_t i = 0; i < n; i++) work(i);
+    } else {
+      for (uint32_t i = takeTicket(tickets); i < n; i = takeTicket(tickets)) work(i);
+    }
+  }
+};
+
+// A layer's tiles in pieces of whole units, several for each worker.
+struct Pieces {
+  uint32_t tiles, size;
+  static Pieces of(uint32_t rows, uint32_t unit, uint32_t ranks) {
+    const uint32_t tiles = tilesOf(rows);
+    return {tiles, ranks == 1 ? tiles : roundUp(tiles / (ranks * 4) + 1, unit)};
+  }
+  uint32_t count() const { return (tiles + size - 1) / size; }
+  Range operator[](uint32_t i) const { return {i * size, (i + 1) * size < tiles ? (i + 1) * size : tiles}; }
 };
 
 // Prepares vector m (x: [padded(cols)]) for the layers in `mask`; with `alone` the whole of it, else the rank's share.

@@ -1,4 +1,5 @@
 #include "parallel/crew.h"
+#include "parallel/tickets.h"
 #include "model/forward.h"
 
 namespace lutra {
@@ -6,12 +7,13 @@ namespace lutra {
 #ifndef LUTRA_SHARED
 
 bool crewRun(uint32_t from, uint32_t to, uint32_t) {
-  for (uint32_t step = from; step < to; step++) forwardStep(step, 0, 1);
+  for (uint32_t step = from; step < to; step++) forwardStep(step, 0, 1, nullptr);
   return true;
 }
 void crewFollow(uint32_t) {}
 void crewDismiss() {}
 void crewFail() {}
+uint32_t takeTicket(uint32_t* counter) { return (*counter)++; }
 
 #else
 
@@ -29,6 +31,11 @@ Signal arrival[MAX_THREADS];  // rank r: the barrier it has reached
 uint32_t from, to, ranks;     // of the current run
 uint32_t dismissed, failed;
 
+// Three counters in turn: while a step draws from one, rank 0 clears the next; the third may still be in use by the step before.
+struct alignas(64) Tickets {
+  uint32_t next;
+} tickets[3];
+
 // V8 11 (Node 20): in a function that its baseline compiler has made, an atomic operation can overwrite the register of
 // a local variable (here it was the end of a loop). So each is a function of its own, in which no local lives on.
 #define LUTRA_ALONE __attribute__((noinline))
@@ -37,6 +44,7 @@ LUTRA_ALONE void set(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_
 LUTRA_ALONE void sleep(Signal& s, uint32_t value, int64_t ns) {
   __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int32_t*>(&s.value), static_cast<int32_t>(value), ns);
 }
+LUTRA_ALONE uint32_t add(uint32_t* p) { return __atomic_fetch_add(p, 1, __ATOMIC_SEQ_CST); }
 LUTRA_ALONE void wake(Signal& s) { __builtin_wasm_memory_atomic_notify(reinterpret_cast<int32_t*>(&s.value), ~0u); }
 
 bool stopped() { return get(&dismissed) || get(&failed); }
@@ -84,7 +92,8 @@ void join(uint32_t rank, uint32_t n) {
 void runSteps(uint32_t rank) {
   const uint32_t n = ranks, end = to;
   for (uint32_t step = from; step < end && !stopped(); step++) {
-    forwardStep(step, rank, n);
+    if (rank == 0) set(&tickets[(step + 1) % 3].next, 0);
+    forwardStep(step, rank, n, &tickets[step % 3].next);
     if (n > 1) join(rank, n);
   }
 }
@@ -93,6 +102,7 @@ void runSteps(uint32_t rank) {
 
 bool crewRun(uint32_t first, uint32_t last, uint32_t n) {
   from = first, to = last, ranks = n;
+  set(&tickets[first % 3].next, 0);
   if (n > 1) change(orders, get(&orders.value) + 1);
   runSteps(0);
   return !stopped();
@@ -113,6 +123,8 @@ static void stop(uint32_t* why) {
   wake(release);
   for (Signal& s : arrival) wake(s);
 }
+uint32_t takeTicket(uint32_t* counter) { return add(counter); }
+
 void crewDismiss() { stop(&dismissed); }
 void crewFail() { stop(&failed); }
 
