@@ -6,7 +6,9 @@ import { build } from './build.mjs';
 import { BuildError, dist, ifMain, root } from './util.mjs';
 
 const model = join(root, 'models', 'stories.lutra.safetensors');
-const prompt = 'Once upon a time';
+const opening = 'Once upon a time';
+/** Words and commas ask for a story with these words: the model was trained on stories that begin with such a line. */
+const promptOf = text => /^\s*[\w-]+(\s*,\s*[\w-]+)+\s*$/.test(text) ? `Words: ${text.trim().split(/\s*,\s*/).join(', ')}\n` : text || opening;
 
 await ifMain(import.meta, async args => {
   await build();
@@ -15,7 +17,7 @@ await ifMain(import.meta, async args => {
   const given = (words < 0 ? args : args.slice(0, words)).join(' ');
   const options = words < 0 ? [] : args.slice(words);
   const hasPrompt = options.some(option => /^(-p|--prompt)(=|$)/.test(option));
-  const child = spawn(process.execPath, [join(dist, 'cli.js'), 'run', model, ...(hasPrompt ? [] : ['-p', given || prompt]), ...options], { stdio: 'inherit' });
+  const child = spawn(process.execPath, [join(dist, 'cli.js'), 'run', model, ...(hasPrompt ? [] : ['-p', promptOf(given)]), ...options], { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
   process.exitCode = await new Promise(resolve => child.on('close', (code, signal) => resolve(signal ? 1 : code)));
 });
