@@ -42,19 +42,30 @@ function steps(decoder: unknown): { type?: string; start?: number; prepend_schem
 }
 
 export interface Pieces {
-  /** Bytes per id; none for special tokens and for ids nobody uses. */
-  bytes: (Uint8Array | undefined)[];
+  /** Ids reach to this, less one. */
+  count: number;
   /** Text begins with a space that its author did not write. */
   leadingSpace: boolean;
+  /** Bytes of an id; none for special tokens and for ids nobody uses. Made when first asked for: all of them would take 20 MB. */
+  bytes(id: number): Uint8Array | undefined;
 }
 
-export function readPieces(json: TokenizerJson): Pieces {
-  const decoder = steps(json.decoder);
-  const toBytes = decoder.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
-  const bytes: (Uint8Array | undefined)[] = [];
-  for (const [piece, id] of Object.entries(json.model.vocab)) bytes[id] = toBytes(piece);
-  for (const { id, content, special } of json.added_tokens ?? []) bytes[id] = special ? undefined : UTF8.encode(content);
-  const leadingSpace = decoder.some(step => (step.type === 'Strip' && (step.start ?? 0) > 0)
-    || (step.type === 'Metaspace' && step.prepend_scheme !== 'never' && step.add_prefix_space !== false));
-  return { bytes, leadingSpace };
+export function readPieces({ model, added_tokens = [], decoder }: TokenizerJson): Pieces {
+  const decoding = steps(decoder);
+  const toBytes = decoding.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
+  const pieces: (string | Uint8Array | undefined)[] = [], added = new Set<number>();
+  for (const piece of Object.keys(model.vocab)) pieces[model.vocab[piece]!] = piece;
+  for (const { id, content, special } of added_tokens) {
+    pieces[id] = special ? undefined : content;
+    added.add(id);
+  }
+  return {
+    count: pieces.length,
+    leadingSpace: decoding.some(step => (step.type === 'Strip' && (step.start ?? 0) > 0)
+      || (step.type === 'Metaspace' && step.prepend_scheme !== 'never' && step.add_prefix_space !== false)),
+    bytes(id) {
+      const piece = pieces[id];
+      return typeof piece === 'string' ? pieces[id] = added.has(id) ? UTF8.encode(piece) : toBytes(piece) : piece;
+    },
+  };
 }

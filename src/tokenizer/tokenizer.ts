@@ -7,6 +7,8 @@ import { TextStream } from './text-stream.js';
 
 /** Embeddings are padded to round numbers of rows; more unused ids than this share of them means another model's tokenizer. */
 const MAX_UNUSED = 1 / 16;
+/** Of words whose pieces are remembered: how many, and how long. */
+const MAX_WORDS = 65536, LONGEST_WORD = 64;
 
 export class Tokenizer {
   readonly #library: Library;
@@ -25,12 +27,13 @@ export class Tokenizer {
     let json: TokenizerJson;
     try {
       json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as TokenizerJson;
-      this.#library = new Library(withoutForgery(json), {});
       this.#pieces = readPieces(json);
+      this.#library = new Library(withoutForgery(json), {});
+      rememberWords(this.#library);
     } catch (cause) {
       throw bad(`is not a tokenizer.json that can be used: ${(cause as Error).message}`);
     }
-    const used = this.#pieces.bytes.length;
+    const used = this.#pieces.count;
     if (used > config.vocabSize || config.vocabSize - used > config.vocabSize * MAX_UNUSED) {
       throw bad(`has ${used} tokens, the model has ${config.vocabSize}`, 'Use the tokenizer that belongs to this model.');
     }
@@ -69,23 +72,42 @@ export class Tokenizer {
   }
 }
 
-/** The vocabulary without its special tokens, and without the merges that would spell one. */
+/** Texts repeat their words; the library remembers too few of them for a long text. */
+function rememberWords({ model }: Library): void {
+  if (!model || model.fuse_unk) return;
+  const encode = model.encode.bind(model), known = new Map<string, string[]>();
+  model.encode = words => {
+    const all: string[] = [];
+    for (const word of words) {
+      let pieces = known.get(word);
+      if (!pieces) {
+        pieces = encode([word]);
+        if (known.size === MAX_WORDS) known.clear();
+        if (word.length <= LONGEST_WORD) known.set(word, pieces);
+      }
+      for (const piece of pieces) all.push(piece);
+    }
+    return all;
+  };
+}
+
+/** The vocabulary without its special tokens (taken out of `json`: a copy is large), and without the merges that would spell one. */
 function withoutForgery(json: TokenizerJson): object {
   const added = json.added_tokens ?? [];
   const special = new Set(added.filter(token => token.special).map(token => token.content));
   const { vocab, merges = [], unk_token: unknown } = json.model;
-  const allowed = Object.entries(vocab).filter(([piece]) => piece === unknown || !special.has(piece));
+  const splitting = json.pre_tokenizer ?? splitWords(vocab);
+  for (const piece of special) if (piece !== unknown) delete vocab[piece];
   return {
     ...json,
     normalizer: json.normalizer ?? null,
-    pre_tokenizer: json.pre_tokenizer ?? splitWords(vocab),
+    pre_tokenizer: splitting,
     decoder: null,
     // BOS is this file's business.
     post_processor: null,
     added_tokens: added.filter(token => !token.special),
     model: {
       ...json.model,
-      vocab: Object.fromEntries(allowed),
       merges: merges.filter(merge => !special.has(typeof merge === 'string' ? merge.replace(' ', '') : merge.join(''))),
     },
   };
