@@ -43,8 +43,10 @@ export const isObject = (value: unknown): value is Record<string, any> =>
 /** Walks through little-endian values; every step is checked against the end. */
 export class ByteReader {
   at = 0;
+  /** Something was asked for that goes beyond the end. */
+  exhausted = false;
   private readonly view: DataView;
-  constructor(private readonly bytes: Uint8Array, private readonly path: string) {
+  constructor(private readonly bytes: Uint8Array, readonly path: string) {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
   get left(): number { return this.bytes.length - this.at; }
@@ -52,12 +54,27 @@ export class ByteReader {
   u32(field: string): number { return this.view.getUint32(this.step(4, field), true); }
   u8(field: string): number { return this.view.getUint8(this.step(1, field)); }
   f32(field: string): number { return this.view.getFloat32(this.step(4, field), true); }
+  /** Sizes: above 2^53 they mean nothing. */
+  u64(field: string): number {
+    const low = this.u32(field), value = low + 2 ** 32 * this.u32(field);
+    if (!Number.isSafeInteger(value)) throw new BadModelFileError(this.path, field, `${value} is too large`);
+    return value;
+  }
   take(length: number, field: string): Uint8Array {
     const begin = this.step(length, field);
     return this.bytes.subarray(begin, begin + length);
   }
+  /** The next `length` bytes as a view. */
+  span(length: number, field: string): DataView {
+    return new DataView(this.view.buffer, this.view.byteOffset + this.step(length, field), length);
+  }
+  /** The bytes from `begin` to here. */
+  since(begin: number): Uint8Array { return this.bytes.subarray(begin, this.at); }
   private step(length: number, field: string): number {
-    if (length > this.left) throw new BadModelFileError(this.path, field, `needs ${length} bytes at ${this.at}, ${this.left} are left`);
+    if (length > this.left) {
+      this.exhausted = true;
+      throw new BadModelFileError(this.path, field, `needs ${length} bytes at ${this.at}, ${this.left} are left`);
+    }
     const begin = this.at;
     this.at += length;
     return begin;

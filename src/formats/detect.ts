@@ -3,6 +3,8 @@ import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../e
 import { openFile } from '../platform/platform.js';
 import { readBytes } from './bytes.js';
 import { openIfThere } from './files.js';
+import { GGUF_MAGIC } from './gguf.js';
+import { importGguf } from './gguf-model.js';
 import { importHuggingFace } from './hf.js';
 import { importLlama2c, LLAMA2C_MAGIC } from './llama2c.js';
 import { isPacked } from './packed.js';
@@ -27,7 +29,9 @@ export async function detect(path: string, { tokenizer }: ImportOptions = {}): P
   }
   const file = await openFile(path);
   try {
-    if (await kindOf(file) === 'packed') return { packed: file };
+    const kind = await kindOf(file);
+    if (kind === 'packed') return { packed: file };
+    if (kind === 'gguf') return { source: await importGguf(file) };
     return { source: await importLlama2c(file, vocabSize => tokenizer === undefined ? besideModel(path, vocabSize) : openFile(tokenizer)) };
   } catch (error) {
     await file.close();
@@ -35,12 +39,10 @@ export async function detect(path: string, { tokenizer }: ImportOptions = {}): P
   }
 }
 
-async function kindOf(file: ByteSource): Promise<'packed' | 'llama2c'> {
+async function kindOf(file: ByteSource): Promise<'packed' | 'gguf' | 'llama2c'> {
   const head = await readBytes(file, 0, Math.min(28, file.size), 'magic');
   const view = new DataView(head.buffer);
-  if (head.length >= 4 && view.getUint32(0, false) === 0x47475546) {
-    throw new UnsupportedFormatError(file.name, 'magic', 'GGUF is not supported yet', 'Use the model\'s Hugging Face folder (config.json and safetensors).');
-  }
+  if (head.length >= 4 && view.getUint32(0, true) === GGUF_MAGIC) return 'gguf';
   // Safetensors: a header below 4 GiB that begins with a brace.
   if (head.length > 8 && head[8] === 0x7b && view.getUint32(4, true) === 0) {
     if (isPacked((await readSafetensorsHeader(file)).metadata)) return 'packed';
@@ -51,7 +53,7 @@ async function kindOf(file: ByteSource): Promise<'packed' | 'llama2c'> {
   const sizes = head.length === 28 ? Array.from({ length: 7 }, (_, i) => Math.abs(view.getInt32(4 * i, true))) : [];
   if (sizes.length === 7 && sizes.every(size => size > 0 && size < 2 ** 24)) return 'llama2c';
   throw new BadModelFileError(file.name, 'magic', 'is no model file of a known kind',
-    'Known are packed models, llama2.c checkpoints, and folders of Hugging Face models.');
+    'Known are packed models, GGUF files, llama2.c checkpoints, and folders of Hugging Face models.');
 }
 
 /** llama2.c's tools name a tokenizer after its size, or not at all. */

@@ -5,21 +5,16 @@
  * next 256 the bytes `<0x00>` … `<0xFF>`; the word mark ▁ is a plain space already.
  *
  * llama2.c puts a space in front of the text, takes code points (bytes where a code point is no piece), and merges the
- * neighbours whose concatenation is the piece of the highest score, the leftmost first. BPE with ranked merges does the
- * same when the pairs are ranked by the score of their result; among equal scores (runs of spaces in Llama 2 share one)
- * "leftmost first" grows the left piece, so longer results and longer left halves rank first. Control and byte pieces are
- * no results of merges: text never turns into them (llama2.c would let it).
+ * neighbours whose concatenation is the piece of the highest score, the leftmost first. Unlike there, text never turns
+ * into control and byte pieces.
  */
 import { BadModelFileError } from '../errors.js';
 import { ByteReader, readBytes } from './bytes.js';
+import { LONGEST_PIECE, rankedMerges, type ScoredPiece } from './sentencepiece.js';
 import type { ByteSource } from './types.js';
 
 const FIRST_PIECE = 3 + 256;
-/** Bytes; real vocabularies stay below 64. All cuts of a piece are tried, so length costs time. */
-const LONGEST_PIECE = 256;
 const HINT = 'Give the tokenizer that belongs to this model with `--tokenizer FILE`.';
-
-interface Piece { text: string; score: number }
 
 /** Text of a tokenizer.json. `vocabSize` is the model's: the file does not say how many pieces it has. */
 export async function readLlama2cTokenizer(source: ByteSource, vocabSize: number): Promise<Uint8Array> {
@@ -32,7 +27,7 @@ export async function readLlama2cTokenizer(source: ByteSource, vocabSize: number
   const reader = new ByteReader(await readBytes(source, 0, source.size, 'pieces'), source.name);
   const longest = reader.u32('max_token_length');
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-  const pieces: Piece[] = [];
+  const pieces: ScoredPiece[] = [];
   const ids = new Map<string, number>();
   for (let id = 0; id < vocabSize; id++) {
     const score = reader.f32(`piece ${id}`), length = reader.u32(`piece ${id}`);
@@ -56,7 +51,7 @@ export async function readLlama2cTokenizer(source: ByteSource, vocabSize: number
   return new TextEncoder().encode(JSON.stringify(tokenizerJson(pieces, ids)));
 }
 
-function tokenizerJson(pieces: Piece[], ids: Map<string, number>): object {
+function tokenizerJson(pieces: ScoredPiece[], ids: Map<string, number>): object {
   const [unknown, bos, eos] = pieces.map(piece => piece.text) as [string, string, string];
   const special = (id: number, content: string) =>
     ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
@@ -76,20 +71,7 @@ function tokenizerJson(pieces: Piece[], ids: Map<string, number>): object {
       type: 'BPE', dropout: null, unk_token: unknown, continuing_subword_prefix: null, end_of_word_suffix: null,
       fuse_unk: false, byte_fallback: true, ignore_merges: false,
       vocab: Object.fromEntries(ids),
-      merges: rankedMerges(pieces, ids),
+      merges: rankedMerges(pieces.slice(FIRST_PIECE)),
     },
   };
-}
-
-/** All pairs of pieces that make a piece, best first. */
-function rankedMerges(pieces: Piece[], ids: Map<string, number>): [string, string][] {
-  const merges: { left: string; right: string; score: number }[] = [];
-  for (const { text, score } of pieces.slice(FIRST_PIECE)) {
-    for (let cut = 1; cut < text.length; cut++) {
-      const left = text.slice(0, cut), right = text.slice(cut);
-      if ((ids.get(left) ?? 0) >= FIRST_PIECE && (ids.get(right) ?? 0) >= FIRST_PIECE) merges.push({ left, right, score });
-    }
-  }
-  merges.sort((a, b) => b.score - a.score || b.left.length + b.right.length - a.left.length - a.right.length || b.left.length - a.left.length);
-  return merges.map(({ left, right }) => [left, right]);
 }

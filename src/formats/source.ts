@@ -3,7 +3,10 @@ import { readBytes } from './bytes.js';
 import type { ByteSource, ModelConfig } from './types.js';
 
 /** Names in the packers' table of encodings (src/pack/encodings.ts). */
-export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2';
+export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2' | GgufEncoding;
+
+/** GGUF's blocks of small codes, each block or part of it with a scale and perhaps an offset. */
+export type GgufEncoding = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q2_k' | 'q3_k' | 'q4_k' | 'q5_k' | 'q6_k' | 'tq1_0' | 'tq2_0';
 
 /** A run of bytes for each row of a matrix, all of one length. */
 export interface RowBytes {
@@ -40,26 +43,31 @@ export interface SourceModel {
   matrices: Map<string, SourceMatrix>;
   /** By name as in docs/format.md. */
   norms: Map<string, Float32Array>;
+  /** Level of the linear layers when nobody asks for one: 'exact' where the publisher has rounded them already. */
+  defaultBits?: 'exact';
   /** Size of the files that hold weights, bytes. */
   bytes: number;
   provenance: Record<string, unknown>;
   close(): Promise<void>;
 }
 
-/** Bytes of rows [begin, begin + count) one after the other; rows that are neighbours in the file are read together. */
+/** Bytes of rows [begin, begin + count) one after the other; rows that are close together in the file are read together. */
 export async function readRows({ file, length, offset }: RowBytes, begin: number, count: number, field: string): Promise<Uint8Array<ArrayBuffer>> {
-  if (contiguous()) return readBytes(file, offset(begin), length * count, field);
+  const starts = Array.from({ length: count }, (_, i) => offset(begin + i));
+  if (starts.every((start, i) => start === starts[0]! + length * i)) return readBytes(file, starts[0]!, length * count, field);
   const bytes = new Uint8Array(length * count);
+  const first = starts.reduce((a, b) => Math.min(a, b)), end = starts.reduce((a, b) => Math.max(a, b)) + length;
+  if (end - first <= 2 * bytes.length) {
+    // Rows in another order: one read and many small copies.
+    const span = await readBytes(file, first, end - first, field);
+    starts.forEach((start, i) => bytes.set(span.subarray(start - first, start - first + length), length * i));
+    return bytes;
+  }
   for (let from = 0, to: number; from < count; from = to) {
-    for (to = from + 1; to < count && offset(begin + to) === offset(begin + to - 1) + length;) to++;
-    bytes.set(await readBytes(file, offset(begin + from), length * (to - from), field), length * from);
+    for (to = from + 1; to < count && starts[to] === starts[to - 1]! + length;) to++;
+    bytes.set(await readBytes(file, starts[from]!, length * (to - from), field), length * from);
   }
   return bytes;
-
-  function contiguous(): boolean {
-    for (let i = 1; i < count; i++) if (offset(begin + i) !== offset(begin + i - 1) + length) return false;
-    return true;
-  }
 }
 
 /** Where row `row` of a matrix in half-split order is found in one whose heads interleave pairs (llama2.c, GGUF llama). */

@@ -5,18 +5,22 @@ import { linearShapes, normLengths, partBorders, planPacked, tileBytes, type Lin
 import { PackedWriter, type ByteSink } from '../formats/packed-writer.js';
 import { readRows, type SourceMatrix, type SourceModel } from '../formats/source.js';
 import { cores } from '../platform/platform.js';
+import { blocksOf } from './encodings.js';
 import { NotFiniteError, type RowsJob } from './packers.js';
 import { PackPool } from './pool.js';
 
-export type Bits = 1 | 2 | 3 | 4 | 8 | 'ternary' | 'f32';
+/** 'exact': what the source holds, re-arranged; in a form the kernels know where there is one, otherwise as f32. */
+export type Bits = 1 | 2 | 3 | 4 | 8 | 'ternary' | 'f32' | 'exact';
 
 export interface PackOptions {
-  /** Weights of the linear layers. Default: 'ternary' for a model that is ternary already, otherwise 4. */
+  /** Weights of the linear layers. Default: 'exact' for GGUF, 'ternary' for other models that are ternary already, otherwise 4. */
   bits?: Bits;
   /** Columns that share parameters: 32, 64 (default) or 128. */
   groupSize?: number;
   /** How the parameters of 1 to 4 bits are stored. Default 'i16'. */
   coding?: 'i16' | 'f16' | 'f32';
+  /** Embedding and head; 'int8': one scale a row. Default: 'f32' at the levels 'exact' and 'f32', otherwise 'int8'. */
+  embedding?: 'int8' | 'f32';
   /** Workers; default: one for each core. The result does not depend on it. */
   threads?: number;
   /** Called with the weights done and the weights to do. */
@@ -63,19 +67,27 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
 
 type Plan = ReturnType<typeof planFor>;
 
-/** Checks options and source against each other; what the file will look like. */
-function planFor(source: SourceModel, { bits: wanted, groupSize = 64, coding = 'i16' }: PackOptions) {
-  const isTernary = [...source.matrices.values()].some(matrix => matrix.encoding === 'ternary2');
-  const bits = wanted ?? (isTernary ? 'ternary' : 4);
-  if (![1, 2, 3, 4, 8, 'ternary', 'f32'].includes(bits)) throw new BadArgumentError('bits', `${bits} is not 1, 2, 3, 4, 8, ternary or f32`);
-  if (![32, 64, 128].includes(groupSize)) throw new BadArgumentError('groupSize', `${groupSize} is not 32, 64 or 128`);
-  if (!['i16', 'f16', 'f32'].includes(coding)) throw new BadArgumentError('coding', `${coding} is not i16, f16 or f32`);
+/** Checks options and source against each other; which format each linear layer gets. */
+function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding }: PackOptions) {
+  const isTernary = [...source.matrices.values()].some(isTrits);
+  const bits = wanted ?? source.defaultBits ?? (isTernary ? 'ternary' : 4);
+  if (![1, 2, 3, 4, 8, 'ternary', 'f32', 'exact'].includes(bits)) throw new BadArgumentError('bits', `${bits} is not 1, 2, 3, 4, 8, ternary, f32 or exact`);
+  if (![undefined, 32, 64, 128].includes(groupSize)) throw new BadArgumentError('groupSize', `${groupSize} is not 32, 64 or 128`);
+  if (![undefined, 'i16', 'f16', 'f32'].includes(coding)) throw new BadArgumentError('coding', `${coding} is not i16, f16 or f32`);
+  if (![undefined, 'int8', 'f32'].includes(embedding)) throw new BadArgumentError('embedding', `${embedding} is not int8 or f32`);
+  if (bits === 'exact' && (groupSize ?? coding) !== undefined) {
+    throw new BadArgumentError(groupSize === undefined ? 'coding' : 'groupSize', 'the weights are kept as they are', 'Leave it out, or give `bits` as well.');
+  }
 
   const plain = (layout: 'f32' | 'int8'): PartFormat => ({ layout, planes: 0, groupSize: 0, coding: 'none' });
   const formatOf = ({ name }: LinearShape): PartFormat => {
-    if (bits === 'f32') return plain('f32');
-    if (bits === 8 || name === 'embedding' || name === 'head') return plain('int8');
-    return bits === 'ternary' ? { layout: 'ternary', planes: 2, groupSize, coding: 'none' } : { layout: 'planes', planes: bits, groupSize, coding };
+    const matrix = source.matrices.get(name)!, kept = blocksOf(matrix.encoding)?.exact;
+    const columns = groupSize ?? 64;
+    if (name === 'embedding' || name === 'head') return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
+    if (kept && (bits === 'exact' || bits === kept.layout)) return kept;
+    if (bits === 'ternary' || (bits === 'exact' && isTrits(matrix))) return { layout: 'ternary', planes: 2, groupSize: columns, coding: 'none' };
+    if (bits === 'f32' || bits === 'exact') return plain('f32');
+    return bits === 8 ? plain('int8') : { layout: 'planes', planes: bits, groupSize: columns, coding: coding ?? 'i16' };
   };
   const subNorms = { attn: source.norms.has('layers.0.attn.subNorm'), ffn: source.norms.has('layers.0.ffn.subNorm') };
   const shapes = linearShapes(source.config);
@@ -83,23 +95,33 @@ function planFor(source: SourceModel, { bits: wanted, groupSize = 64, coding = '
     const matrix = source.matrices.get(name);
     if (!matrix || matrix.rows !== rows || matrix.cols !== cols) throw new Error(`importer: ${name} is not [${rows}, ${cols}]`);
   }
-  const layout = planPacked(source.config, subNorms, source.tokenizerJson.length, formatOf);
-  return { bits, groupSize, shapes, formatOf, norms: normLengths(source.config, subNorms), layout };
+  const formats = new Map(shapes.map(shape => [shape.name, formatOf(shape)]));
+  /** Layers whose codes, scales and zeros stay what they are. */
+  const kept = new Set([...formats].filter(([name, format]) => format === blocksOf(source.matrices.get(name)!.encoding)?.exact).map(([name]) => name));
+  return { bits, shapes, formats, kept, subNorms };
 }
 
 async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSink, options: PackOptions): Promise<PackStats> {
-  const { bits, shapes, formatOf, layout } = plan;
+  const { bits, shapes, formats, kept, subNorms } = plan;
   const weights = (list: { rows: number; cols: number }[]) => list.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 
-  const needsMean = shapes.filter(shape => formatOf(shape).layout === 'ternary' && !isTrits(source.matrices.get(shape.name)!));
-  const exact = bits === 'f32' || (bits === 'ternary' && needsMean.length === 0);
+  const needsHalves = shapes.filter(({ name }) => kept.has(name) && blocksOf(source.matrices.get(name)!.encoding)!.checkHalves);
+  const needsMean = shapes.filter(({ name }) => formats.get(name)!.layout === 'ternary' && !kept.has(name) && !isTrits(source.matrices.get(name)!));
+  const exact = bits === 'f32' || bits === 'exact' || (bits === 'ternary' && needsMean.length === 0);
   const method = exact ? 'exact' : bits === 'ternary' ? 'absmean' : bits === 8 ? 'absmax' : 'hlq';
-  const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
-  const total = weights(shapes) + weights(needsMean);
+  const total = weights(shapes) + weights(needsMean) + weights(needsHalves);
   let done = 0;
   const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);
 
-  for (const [name, length] of plan.norms) {
+  await inLanes(pool, stepsOfAll(source, needsHalves), async ({ shape: { name }, step }) => {
+    const format = formats.get(name)!;
+    if (format.coding === 'f16' && !await pool.fitHalves(await rowsJob(step))) formats.set(name, { ...format, coding: 'f32' });
+    advance(step);
+  });
+  const layout = planPacked(source.config, subNorms, source.tokenizerJson.length, ({ name }) => formats.get(name)!);
+  const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
+
+  for (const [name, length] of normLengths(source.config, subNorms)) {
     const norm = source.norms.get(name);
     if (norm?.length !== length) throw new Error(`importer: ${name} is not [${length}]`);
     if (!norm.every(Number.isFinite)) throw notFinite(source.matrices.get('embedding')!, name);
@@ -121,16 +143,13 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     means.set(name, Math.fround(Math.max(mean, 1e-5)));
   }
 
-  function* allSteps(): Generator<{ shape: LinearShape; step: Step }> {
-    for (const shape of shapes) for (const step of stepsOf(source.matrices.get(shape.name)!)) yield { shape, step };
-  }
-  await inLanes(pool, allSteps(), async ({ shape, step }) => {
+  await inLanes(pool, stepsOfAll(source, shapes), async ({ shape, step }) => {
     const { name, cols, segmented } = shape, { matrix } = step;
-    const format = formatOf(shape), borders = partBorders(cols, format.groupSize, segmented);
+    const format = formats.get(name)!, borders = partBorders(cols, format.groupSize, segmented);
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
     const gamma = keepTrits ? 1 : means.get(name) ?? 1;
     const job = await rowsJob(step, keepTrits ? 1 : matrix.scale);
-    const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma }));
+    const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name) }));
     const firstTile = step.begin / TILE_ROWS;
     await writer.write(`${name}.rowScale`, tiles.rowScale, 4 * TILE_ROWS * firstTile);
     for (const [i, part] of tiles.parts.entries()) {
@@ -152,6 +171,10 @@ const isTrits = (matrix: SourceMatrix) => matrix.encoding === 'ternary2';
 function* stepsOf(matrix: SourceMatrix): Generator<Step> {
   const count = TILE_ROWS * Math.max(1, Math.floor(JOB_WEIGHTS / (TILE_ROWS * matrix.cols)));
   for (let begin = 0; begin < matrix.rows; begin += count) yield { matrix, begin, count: Math.min(count, matrix.rows - begin) };
+}
+
+function* stepsOfAll(source: SourceModel, shapes: LinearShape[]): Generator<{ shape: LinearShape; step: Step }> {
+  for (const shape of shapes) for (const step of stepsOf(source.matrices.get(shape.name)!)) yield { shape, step };
 }
 
 async function rowsJob({ matrix, begin, count }: Step, factor = 1): Promise<RowsJob> {

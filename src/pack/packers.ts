@@ -4,7 +4,7 @@ import { tileBytes, type PartFormat } from '../formats/packed.js';
 import type { Encoding } from '../formats/source.js';
 import type { PartInfo } from '../formats/types.js';
 import { readAsset } from '../platform/platform.js';
-import { rowDecoders, type RowDecoder } from './encodings.js';
+import { blockEncodings, blocksOf, rowDecoders, type RowDecoder, type RowSplitter } from './encodings.js';
 
 /** Rows of a source matrix; plain data, fit to be posted to a worker. */
 export interface RowsJob {
@@ -28,6 +28,8 @@ export interface TilesJob extends RowsJob {
   /** Layout 'ternary': what weights are divided by before rounding, and the row scale. */
   gamma: number;
   ternaryScale: number;
+  /** Codes, scales and zeros go into `format` as they are. */
+  keep: boolean;
 }
 
 export interface Tiles {
@@ -40,8 +42,13 @@ export interface Tiles {
 /** A weight that is NaN or infinite. */
 export class NotFiniteError extends Error {}
 
-type Exports = Record<typeof rowDecoders[Encoding], RowDecoder> & {
+type Plain = keyof typeof rowDecoders;
+type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<typeof blockEncodings[Exclude<Encoding, Plain>]['split'], RowSplitter> & {
   heapBase(): number;
+  rowFromCodes(codes: number, params: number, groupSize: number, cols: number, dst: number): void;
+  planesFromCodes(codes: number, params: number, cols: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): void;
+  ternaryFromCodes(codes: number, params: number, cols: number, sourceGroup: number, begin: number, end: number, groupSize: number, coding: number, dst: number): void;
+  fitHalves(params: number, count: number, planes: number): number;
   tileFromRows(rows: number, cols: number, tile: number): void;
   scaleRows(values: number, count: number, factor: number): void;
   allFinite(values: number, count: number): number;
@@ -58,6 +65,9 @@ type Exports = Record<typeof rowDecoders[Encoding], RowDecoder> & {
   f32FromTile(tile: number, cols: number, dst: number): void;
   tileFromF32(src: number, cols: number, rowScale: number, tile: number): void;
 };
+
+/** Addresses of a job's source: its bytes, and rows of blocks taken apart. */
+interface SourceAt { codes: number; scales: number; split: number; params: number }
 
 const SCRATCH_BYTES = 4096;
 const PAGE = 65536;
@@ -78,7 +88,7 @@ export class Packers {
   /** Σ |w| over the rows, in their order. */
   sumAbs(job: RowsJob): number {
     let sum = 0;
-    const at = this.place({ ...sourceSizes(job), row: 4 * job.cols });
+    const at = this.place({ ...sourceSizes(job, 1), row: 4 * job.cols });
     this.copySource(job, at);
     for (let r = 0; r < job.rows; r++) {
       this.decode(job, r, at, at.row);
@@ -87,20 +97,58 @@ export class Packers {
     return sum;
   }
 
+  /** Whether half precision holds the scales and zeros of rows of blocks as they would be stored. */
+  fitHalves(job: RowsJob): boolean {
+    const { group, exact } = blocksOf(job.encoding)!;
+    const at = this.place(sourceSizes(job, 1));
+    this.copySource(job, at);
+    for (let r = 0; r < job.rows; r++) {
+      this.split(job, r, at, 0);
+      if (!this.wasm.fitHalves(at.params, job.cols / group, exact!.planes)) return false;
+    }
+    return true;
+  }
+
   /** Tiles of all rows; the last tile is filled up with zero rows. */
   tiles(job: TilesJob): Tiles {
-    const { cols, borders, format } = job;
+    return job.keep ? this.keptTiles(job) : this.madeTiles(job);
+  }
+
+  /** Codes, scales and zeros as they are. */
+  private keptTiles(job: TilesJob): Tiles {
+    const { cols, format: { layout, planes, groupSize, coding } } = job, { group } = blocksOf(job.encoding)!;
+    const parts = partsOf(job);
+    const at = this.place({ ...sourceSizes(job, TILE_ROWS), out: Math.max(...parts.map(part => part.bytes)) });
+    this.copySource(job, at);
+    const result = emptyTiles(job, parts), bytes = new Uint8Array(this.memory.buffer);
+    new Float32Array(result.rowScale.buffer).fill(1, 0, job.rows);
+    for (let t = 0; t < result.rowScale.length / (4 * TILE_ROWS); t++) {
+      const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t), params = TILE_ROWS * cols / group * 2;
+      if (rows < TILE_ROWS) bytes.fill(0, at.split, at.split + TILE_ROWS * cols).fill(0, at.params, at.params + 4 * params);
+      for (let r = 0; r < rows; r++) this.split(job, TILE_ROWS * t + r, at, r);
+      if (!this.wasm.allFinite(at.params, params)) throw new NotFiniteError();
+      parts.forEach((part, i) => {
+        const end = part.begin + part.cols;
+        if (layout === 'planes') this.wasm.planesFromCodes(at.split, at.params, cols, part.begin, end, planes, groupSize, Coding[coding], at.out);
+        else this.wasm.ternaryFromCodes(at.split, at.params, cols, group, part.begin, end, groupSize, Coding[coding], at.out);
+        result.parts[i]!.set(bytes.subarray(at.out, at.out + part.bytes), t * part.bytes);
+      });
+    }
+    return result;
+  }
+
+  private madeTiles(job: TilesJob): Tiles {
+    const { cols, format } = job;
     const { layout, planes, groupSize } = format, coding = Coding[format.coding];
-    const parts = borders.slice(1).map((end, i) => ({ begin: borders[i]!, cols: end - borders[i]!, bytes: tileBytes(format, end - borders[i]!) }));
+    const parts = partsOf(job);
     const groups = layout === 'planes' ? Math.ceil(cols / groupSize) : 0;
     const groupParams = 4 * TILE_ROWS * (planes + 1);
     const at = this.place({
-      ...sourceSizes(job), row: 4 * TILE_ROWS * cols, tile: 4 * TILE_ROWS * cols, params: groups * groupParams, rowScale: 4 * TILE_ROWS,
+      ...sourceSizes(job, 1), row: 4 * TILE_ROWS * cols, tile: 4 * TILE_ROWS * cols, params: groups * groupParams, rowScale: 4 * TILE_ROWS,
       out: Math.max(...parts.map(part => part.bytes)), scratch: SCRATCH_BYTES,
     });
     this.copySource(job, at);
-    const tiles = Math.ceil(job.rows / TILE_ROWS);
-    const result: Tiles = { rowScale: new Uint8Array(4 * TILE_ROWS * tiles), parts: parts.map(part => new Uint8Array(tiles * part.bytes)) };
+    const tiles = Math.ceil(job.rows / TILE_ROWS), result = emptyTiles(job, parts);
     const bytes = new Uint8Array(this.memory.buffer), floats = new Float32Array(this.memory.buffer);
 
     for (let t = 0; t < tiles; t++) {
@@ -148,7 +196,7 @@ export class Packers {
   }
 
   /** Decodes 16 rows (those that are missing are zero) and turns them into a tile. */
-  private sourceTile(job: RowsJob, first: number, rows: number, at: { codes: number; scales: number; row: number; tile: number }): void {
+  private sourceTile(job: RowsJob, first: number, rows: number, at: SourceAt & { row: number; tile: number }): void {
     const { cols } = job;
     for (let r = 0; r < rows; r++) this.decode(job, first + r, at, at.row + 4 * cols * r);
     new Uint8Array(this.memory.buffer, at.row + 4 * cols * rows, 4 * cols * (TILE_ROWS - rows)).fill(0);
@@ -157,9 +205,21 @@ export class Packers {
     this.wasm.tileFromRows(at.row, cols, at.tile);
   }
 
-  private decode(job: RowsJob, r: number, at: { codes: number; scales: number }, to: number): void {
-    const stride = job.codes.length / job.rows, scalesStride = (job.scales?.length ?? 0) / job.rows;
-    this.wasm[rowDecoders[job.encoding]](at.codes + stride * r, at.scales + scalesStride * r, to, job.cols, job.phases?.[r] ?? 0, job.param);
+  private decode(job: RowsJob, r: number, at: SourceAt, to: number): void {
+    const { encoding, cols, param, phases } = job, blocks = blocksOf(encoding);
+    if (blocks) {
+      this.split(job, r, at, 0);
+      this.wasm.rowFromCodes(at.split, at.params, blocks.group, cols, to);
+    } else {
+      const stride = job.codes.length / job.rows, scalesStride = (job.scales?.length ?? 0) / job.rows;
+      this.wasm[rowDecoders[encoding as Plain]](at.codes + stride * r, at.scales + scalesStride * r, to, cols, phases?.[r] ?? 0, param);
+    }
+  }
+
+  /** Takes the blocks of row `r` apart, into the place of the `slot`-th row there. */
+  private split(job: RowsJob, r: number, at: SourceAt, slot: number): void {
+    const { encoding, cols } = job, { split, group } = blockEncodings[encoding as Exclude<Encoding, Plain>];
+    this.wasm[split](at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.params + 8 * cols / group * slot);
   }
 
   private copySource(job: RowsJob, at: { codes: number; scales: number }): void {
@@ -182,4 +242,21 @@ export class Packers {
   }
 }
 
-const sourceSizes = (job: RowsJob) => ({ codes: job.codes.length, scales: job.scales?.length ?? 0 });
+/** `slots`: rows of blocks that are apart at the same time. */
+function sourceSizes({ encoding, cols, codes, scales }: RowsJob, slots: number) {
+  const blocks = blocksOf(encoding);
+  return {
+    codes: codes.length, scales: scales?.length ?? 0,
+    split: blocks ? slots * cols : 0, params: blocks ? 8 * slots * cols / blocks.group : 0,
+  };
+}
+
+interface PartPlace { begin: number; cols: number; bytes: number }
+
+const partsOf = ({ borders, format }: TilesJob): PartPlace[] =>
+  borders.slice(1).map((end, i) => ({ begin: borders[i]!, cols: end - borders[i]!, bytes: tileBytes(format, end - borders[i]!) }));
+
+function emptyTiles({ rows }: TilesJob, parts: PartPlace[]): Tiles {
+  const tiles = Math.ceil(rows / TILE_ROWS);
+  return { rowScale: new Uint8Array(4 * TILE_ROWS * tiles), parts: parts.map(part => new Uint8Array(tiles * part.bytes)) };
+}

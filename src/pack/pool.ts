@@ -32,6 +32,7 @@ export class PackPool {
   get lanes(): number { return QUEUED * this.workers.length; }
 
   sum(job: RowsJob): Promise<number> { return this.post({ sum: job }, job); }
+  fitHalves(job: RowsJob): Promise<boolean> { return this.post({ fitHalves: job }, job); }
   tiles(job: TilesJob): Promise<Tiles> { return this.post({ tiles: job }, job); }
 
   /** Rejects what is under way and stops the workers. */

@@ -2,7 +2,7 @@
 import { parent } from '../platform/platform.js';
 import { NotFiniteError, Packers, type RowsJob, type TilesJob } from './packers.js';
 
-export type Request = { id: number } & ({ sum: RowsJob } | { tiles: TilesJob });
+export type Request = { id: number } & ({ sum: RowsJob } | { fitHalves: RowsJob } | { tiles: TilesJob });
 export type Reply = { id: number } & ({ result: unknown } | { notFinite: true } | { error: string });
 
 const peer = await parent();
@@ -18,6 +18,8 @@ peer.onMessage(async (message: { module: WebAssembly.Module } | Request) => {
     const ready = await packers!;
     if ('sum' in message) {
       peer.post({ id, result: ready.sumAbs(message.sum) } satisfies Reply);
+    } else if ('fitHalves' in message) {
+      peer.post({ id, result: ready.fitHalves(message.fitHalves) } satisfies Reply);
     } else {
       const result = ready.tiles(message.tiles);
       peer.post({ id, result } satisfies Reply, [result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);

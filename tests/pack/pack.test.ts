@@ -19,7 +19,7 @@ import { llama2cFile, llama2cWeights, tiny, tinyTokenizer, type TinyShape } from
 import { sharedDir } from '../helpers/paths.js';
 import { skip } from '../helpers/skip.js';
 
-const levels: Bits[] = ['f32', 8, 4, 3, 2, 1, 'ternary'];
+const levels = ['f32', 8, 4, 3, 2, 1, 'ternary'] as const satisfies Bits[];
 const open = (file: Uint8Array = llama2cFile(tiny, 0)) => importLlama2c(bytesSource('model.bin', file), async () => bytesSource('tokenizer.bin', tinyTokenizer));
 const header = (bytes: Uint8Array) => readPackedHeader(bytesSource('packed', bytes));
 

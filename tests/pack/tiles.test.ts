@@ -14,7 +14,7 @@ interface Case { format: PartFormat; rows: number; cols: number; segmented: bool
 function job({ format, rows, cols, segmented, weights }: Case, more: Partial<TilesJob> = {}): TilesJob {
   return {
     encoding: 'f32', rows, cols, codes: bytesOf(weights), scales: null, phases: null, param: 0, factor: 1, format,
-    borders: partBorders(cols, format.groupSize, segmented), gamma: 1, ternaryScale: 1, ...more,
+    borders: partBorders(cols, format.groupSize, segmented), gamma: 1, ternaryScale: 1, keep: false, ...more,
   };
 }
 
