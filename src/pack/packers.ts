@@ -67,7 +67,7 @@ type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<typeof blo
 };
 
 /** Addresses of a job's source: its bytes, and rows of blocks taken apart. */
-interface SourceAt { codes: number; scales: number; split: number; params: number }
+interface SourceAt { codes: number; scales: number; split: number; pairs: number }
 
 const SCRATCH_BYTES = 4096;
 const PAGE = 65536;
@@ -104,7 +104,7 @@ export class Packers {
     this.copySource(job, at);
     for (let r = 0; r < job.rows; r++) {
       this.split(job, r, at, 0);
-      if (!this.wasm.fitHalves(at.params, job.cols / group, exact!.planes)) return false;
+      if (!this.wasm.fitHalves(at.pairs, job.cols / group, exact!.planes)) return false;
     }
     return true;
   }
@@ -123,14 +123,14 @@ export class Packers {
     const result = emptyTiles(job, parts), bytes = new Uint8Array(this.memory.buffer);
     new Float32Array(result.rowScale.buffer).fill(1, 0, job.rows);
     for (let t = 0; t < result.rowScale.length / (4 * TILE_ROWS); t++) {
-      const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t), params = TILE_ROWS * cols / group * 2;
-      if (rows < TILE_ROWS) bytes.fill(0, at.split, at.split + TILE_ROWS * cols).fill(0, at.params, at.params + 4 * params);
+      const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t), values = 2 * TILE_ROWS * cols / group;
+      if (rows < TILE_ROWS) bytes.fill(0, at.split, at.split + TILE_ROWS * cols).fill(0, at.pairs, at.pairs + 4 * values);
       for (let r = 0; r < rows; r++) this.split(job, TILE_ROWS * t + r, at, r);
-      if (!this.wasm.allFinite(at.params, params)) throw new NotFiniteError();
+      if (!this.wasm.allFinite(at.pairs, values)) throw new NotFiniteError();
       parts.forEach((part, i) => {
         const end = part.begin + part.cols;
-        if (layout === 'planes') this.wasm.planesFromCodes(at.split, at.params, cols, part.begin, end, planes, groupSize, Coding[coding], at.out);
-        else this.wasm.ternaryFromCodes(at.split, at.params, cols, group, part.begin, end, groupSize, Coding[coding], at.out);
+        if (layout === 'planes') this.wasm.planesFromCodes(at.split, at.pairs, cols, part.begin, end, planes, groupSize, Coding[coding], at.out);
+        else this.wasm.ternaryFromCodes(at.split, at.pairs, cols, group, part.begin, end, groupSize, Coding[coding], at.out);
         result.parts[i]!.set(bytes.subarray(at.out, at.out + part.bytes), t * part.bytes);
       });
     }
@@ -209,7 +209,7 @@ export class Packers {
     const { encoding, cols, param, phases } = job, blocks = blocksOf(encoding);
     if (blocks) {
       this.split(job, r, at, 0);
-      this.wasm.rowFromCodes(at.split, at.params, blocks.group, cols, to);
+      this.wasm.rowFromCodes(at.split, at.pairs, blocks.group, cols, to);
     } else {
       const stride = job.codes.length / job.rows, scalesStride = (job.scales?.length ?? 0) / job.rows;
       this.wasm[rowDecoders[encoding as Plain]](at.codes + stride * r, at.scales + scalesStride * r, to, cols, phases?.[r] ?? 0, param);
@@ -219,7 +219,7 @@ export class Packers {
   /** Takes the blocks of row `r` apart, into the place of the `slot`-th row there. */
   private split(job: RowsJob, r: number, at: SourceAt, slot: number): void {
     const { encoding, cols } = job, { split, group } = blockEncodings[encoding as Exclude<Encoding, Plain>];
-    this.wasm[split](at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.params + 8 * cols / group * slot);
+    this.wasm[split](at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.pairs + 8 * cols / group * slot);
   }
 
   private copySource(job: RowsJob, at: { codes: number; scales: number }): void {
@@ -247,7 +247,7 @@ function sourceSizes({ encoding, cols, codes, scales }: RowsJob, slots: number) 
   const blocks = blocksOf(encoding);
   return {
     codes: codes.length, scales: scales?.length ?? 0,
-    split: blocks ? slots * cols : 0, params: blocks ? 8 * slots * cols / blocks.group : 0,
+    split: blocks ? slots * cols : 0, pairs: blocks ? 8 * slots * cols / blocks.group : 0,
   };
 }
 
