@@ -1,5 +1,6 @@
 // Everything the host can call. Addresses and counts cross unsigned; structs are those of layout.json.
 // The host checks sizes before it calls (src/engine/plan.ts): a wrong address can at worst damage this instance's memory.
+#include "kernels/kernels.h"
 #include "math.h"
 #include "model/forward.h"
 #include "model/sample.h"
@@ -21,8 +22,6 @@ asm(R"(
   end_function
   .export_name setStack, setStack
 )");
-
-LUTRA_EXPORT void _initialize() {}
 
 // Name of the kernel that runs a part (C string); 0 if there is none.
 LUTRA_EXPORT const char* kernelName(const Part* part) {
@@ -63,11 +62,6 @@ LUTRA_EXPORT uint32_t sample(uint32_t i, const Sampling* options) {
 LUTRA_EXPORT double logProbability(uint32_t i, uint32_t token) { return logProbabilityOf(logitsOf(i), vocabSize(), token); }
 LUTRA_EXPORT uint64_t hashLogits(uint32_t i, uint64_t hash) { return hashBits(logitsOf(i), vocabSize(), hash); }
 
-namespace lutra {
-uint32_t readThrough(const uint8_t* p, uint32_t n, uint32_t streams);
-}
-LUTRA_EXPORT uint32_t readMemory(const uint8_t* p, uint32_t n, uint32_t streams) { return readThrough(p, n, streams); }
-
 // ---- Single operations, for tests, benchmarks and calibration. `reference` picks the form (ops.h). ----
 
 static const Ops& formOf(uint32_t reference) { return reference ? referenceOps : fastOps; }
@@ -100,8 +94,10 @@ LUTRA_EXPORT double cos64(double x) {
   return cosine;
 }
 
-// One linear layer: out[m][ld] = layer(x[m][ld]), ld = padded rows or
-// columns, whichever is more. arena: linearBytes() of zeroed memory.
+// The roof for decoding: reads n bytes in `streams` places at once and does nothing with them.
+LUTRA_EXPORT uint32_t readMemory(const uint8_t* p, uint32_t n, uint32_t streams) { return kernels::readMemory(p, n, streams); }
+
+// One linear layer: out[m][padded rows] = layer(x[m][padded columns]). base: linearBytes() of zeroed memory.
 static ActsSet alone;
 LUTRA_EXPORT uint32_t linearBytes(const Linear* l, uint32_t m) {
   alone.n = 0;
@@ -117,7 +113,7 @@ LUTRA_EXPORT void linear(const Linear* l, const float* x, uint32_t m, float* out
   Arena arena{reinterpret_cast<uintptr_t>(base)};
   float* partial = arena.take<float>(size_t{SEGMENTS} * m * padded(l->rows));
   alone.allocate(arena, m);
-  const Worker w{formOf(reference), 0, 1};
+  const Worker w{formOf(reference), 0, 1, nullptr};
   for (uint32_t i = 0; i < alone.n; i++) alone.acts[i].m = m;
   for (uint32_t i = 0; i < m; i++) prepareActs(w, alone, alone.mask(*l), x + i * padded(l->cols), l->cols, i, true);
   applyLinear(w, *l, alone, out, partial, padded(l->rows), {0, tilesOf(l->rows)});

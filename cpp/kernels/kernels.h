@@ -20,4 +20,6 @@ void rope(float* head, const float* rope, uint32_t headDim);
 void attend(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores);
 void gatedUnit(float* gate, const float* up, uint32_t n, Activation activation);
 
+uint32_t readMemory(const uint8_t* p, uint32_t n, uint32_t streams);
+
 }  // namespace lutra::kernels

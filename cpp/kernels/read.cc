@@ -1,11 +1,12 @@
 // Reads memory and does nothing with it: the roof for decoding. As the matrix kernels do, in several streams.
+#include "kernels/kernels.h"
 #include "simd/v128.h"
 
-namespace lutra {
+namespace lutra::kernels {
 
 // Reads n bytes (a multiple of 128 * streams) from p as `streams` runs side by side, 2 KB of each at a time.
 // Returns the OR of all words, so that no load can be left out.
-uint32_t readThrough(const uint8_t* p, uint32_t n, uint32_t streams) {
+uint32_t readMemory(const uint8_t* p, uint32_t n, uint32_t streams) {
   constexpr uint32_t kChunk = 2048;
   const uint32_t run = n / streams;
   V a = splat(0), b = a, c = a, d = a;
@@ -25,4 +26,4 @@ uint32_t readThrough(const uint8_t* p, uint32_t n, uint32_t streams) {
   return wasm_i32x4_extract_lane(all, 0) | wasm_i32x4_extract_lane(all, 1) | wasm_i32x4_extract_lane(all, 2) | wasm_i32x4_extract_lane(all, 3);
 }
 
-}  // namespace lutra
+}  // namespace lutra::kernels
