@@ -19,26 +19,26 @@ function decode(name: string, blocks: Uint8Array): Float32Array {
   return new Float32Array(memory.buffer).slice(dst / 4, dst / 4 + cols);
 }
 
+function compare(name: string, blocks: Uint8Array, what: string): void {
+  const got = decode(name, blocks), want = decodeBlocks(name, blocks), wrong = want.findIndex((value, i) => value !== got[i]);
+  assert.is(wrong, -1, `${name}, ${what}: weight ${wrong} is ${got[wrong]}, not ${want[wrong]}`);
+}
+
 for (const name of Object.keys(blockTypes)) {
   test(`${name}: random blocks, equal in f32`, () => {
-    for (let seed = 1; seed <= 20; seed++) {
-      const blocks = randomBlocks(name, seed, seed), want = decodeBlocks(name, blocks);
-      decode(name, blocks).forEach((value, i) => assert.ok(value === want[i], `weight ${i}: ${value}, not ${want[i]}`));
-    }
+    for (let seed = 1; seed <= 8; seed++) compare(name, randomBlocks(name, seed, seed), `seed ${seed}`);
   });
 }
 
-test('every half as a scale, subnormal ones too', () => {
+test('halves of all kinds as scales, subnormal ones too', () => {
   for (const name of ['Q4_0', 'Q8_0', 'Q4_1', 'TQ2_0', 'Q6_K']) {
-    const { halves, bytes } = blockTypes[name]!, blocks = randomBlocks(name, 64, 7);
-    for (let half = 0; half < 65536; half += 64) {
-      for (let i = 0; i < 64; i++) {
-        const value = half + i;
-        if ((value & 0x7c00) === 0x7c00) continue;
-        for (const at of halves) new DataView(blocks.buffer).setUint16(i * bytes + at, value, true);
-      }
-      const want = decodeBlocks(name, blocks);
-      assert.ok(decode(name, blocks).every((value, i) => value === want[i]), `${name}, halves from ${half}`);
+    const { halves, bytes } = blockTypes[name]!, blocks = randomBlocks(name, 64, 7), view = new DataView(blocks.buffer);
+    for (let half = 0, block = 0; half < 65536; half += 89) {
+      if ((half & 0x7c00) === 0x7c00) continue;
+      for (const at of halves) view.setUint16(bytes * block + at, half, true);
+      if (++block < 64) continue;
+      compare(name, blocks, `halves up to ${half}`);
+      block = 0;
     }
   }
 });
@@ -55,11 +55,13 @@ if (!shared) {
 } else {
   test('blocks of a real file', () => {
     const file = openSync(join(shared, 'models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf'), 'r');
-    // Offsets of token_embd.weight and blk.0.ffn_down.weight.
+    // Where token_embd.weight and blk.0.ffn_down.weight begin.
     for (const [name, begin] of [['Q8_0', 1785664], ['Q4_1', 1785664 + 30083328]] as const) {
-      const blocks = new Uint8Array(blockTypes[name]!.bytes * 1000), want = (readSync(file, blocks, 0, blocks.length, begin), decodeBlocks(name, blocks));
-      assert.ok(want.every(value => Math.abs(value) < 4) && want.some(value => value !== 0));
-      assert.ok(decode(name, blocks).every((value, i) => value === want[i]));
+      const blocks = new Uint8Array(blockTypes[name]!.bytes * 1000);
+      readSync(file, blocks, 0, blocks.length, begin);
+      const values = decodeBlocks(name, blocks);
+      assert.ok(values.every(value => Math.abs(value) < 4) && values.some(value => value !== 0), 'these are the offsets of weights');
+      compare(name, blocks, 'real blocks');
     }
     closeSync(file);
   });

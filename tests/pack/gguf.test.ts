@@ -1,0 +1,124 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { BadArgumentError, BadModelFileError } from '../../src/errors.js';
+import { importGguf } from '../../src/formats/gguf-model.js';
+import { readPackedHeader } from '../../src/formats/packed.js';
+import { adjacentPairRow } from '../../src/formats/source.js';
+import { blockEncodings } from '../../src/pack/encodings.js';
+import { pack, type PackOptions } from '../../src/pack/pack.js';
+import { MemorySink } from '../../src/pack/sink.js';
+import { unpack } from '../../src/pack/unpack.js';
+import { bytesSource } from '../../src/platform/platform.js';
+import { decodeRows, halfToNumber } from '../assembly/reference.js';
+import { blockTypes, decodeBlocks } from '../formats/gguf-blocks.js';
+import { ggufFile, tinyParts, wide, type Parts } from '../formats/gguf-file.js';
+
+const test = suite('packing GGUF');
+
+async function packed(parts: Parts, options: PackOptions = { threads: 1 }) {
+  const sink = new MemorySink(), stats = await pack(await importGguf(bytesSource('model.gguf', ggufFile(parts))), options, sink);
+  return { bytes: sink.bytes, stats, header: await readPackedHeader(bytesSource('packed', sink.bytes)) };
+}
+
+type Packed = Awaited<ReturnType<typeof packed>>;
+
+function rowsOf({ bytes, header: { linears, tensors, dataOffset } }: Pick<Packed, 'bytes' | 'header'>, name: string): Float64Array[] {
+  const { rows, cols, parts, rowScale } = linears[name]!;
+  const tensor = (one: string) => bytes.slice(dataOffset + tensors[one]!.begin, dataOffset + tensors[one]!.end);
+  return decodeRows(parts[0]!, parts.map(part => tensor(part.tensor)), new Float32Array(tensor(rowScale).buffer), rows, cols, parts.length > 1);
+}
+
+const linears = ['attn.q', 'attn.k', 'attn.v', 'attn.o', 'ffn.gate', 'ffn.up', 'ffn.down'] as const;
+const tensorNames: Record<string, string> = {
+  'attn.q': 'attn_q', 'attn.k': 'attn_k', 'attn.v': 'attn_v', 'attn.o': 'attn_output', 'ffn.gate': 'ffn_gate', 'ffn.up': 'ffn_up', 'ffn.down': 'ffn_down',
+};
+
+/** The weights of a tensor by its type's definition, and where a row of the packed layer is found in it. */
+function expected(parts: Parts, type: string, name: string): { values: Float32Array; row: (r: number) => number } {
+  const { bytes } = parts.tensors.find(tensor => tensor.name === `blk.0.${tensorNames[name]!}.weight`)!;
+  const values = blockTypes[type] ? decodeBlocks(type, bytes)
+    : type === 'F32' ? new Float32Array(bytes.slice().buffer)
+    : Float32Array.from(new Uint16Array(bytes.slice().buffer), half => type === 'F16' ? halfToNumber(half) : new Float32Array(Uint32Array.of(half << 16).buffer)[0]!);
+  return { values, row: /[qk]$/.test(name) ? r => adjacentPairRow(r, 64) : r => r };
+}
+
+for (const type of [...Object.keys(blockTypes), 'F32', 'F16', 'BF16']) {
+  test(`${type}: packed exactly`, async () => {
+    const parts = tinyParts(type, wide, { embedding: 'Q8_0' }), one = await packed(parts), unpacked = await unpack(bytesSource('packed', one.bytes));
+    assert.is(one.stats.bits, 'exact');
+    assert.is(one.header.provenance.method, 'exact');
+    const want = blockEncodings[type.toLowerCase() as keyof typeof blockEncodings], format = want && 'exact' in want ? want.exact : { layout: 'f32', coding: 'none' };
+    for (const linear of linears) {
+      const name = `layers.0.${linear}`, { parts: [part], cols } = one.header.linears[name]!;
+      assert.equal([part!.layout, part!.coding], [format.layout, format.coding]);
+      const { values, row } = expected(parts, type, linear);
+      for (const rows of [rowsOf(one, name), rowsOf({ bytes: unpacked, header: await readPackedHeader(bytesSource('unpacked', unpacked)) }, name)]) {
+        const wrong = rows.findIndex((weights, r) => weights.some((weight, k) => weight !== values[row(r) * cols + k]));
+        assert.is(wrong, -1, `${linear}: row ${wrong}`);
+      }
+    }
+    const embedding = decodeBlocks('Q8_0', parts.tensors[0]!.bytes);
+    assert.is(one.header.linears.embedding!.parts[0]!.layout, 'f32');
+    assert.ok(rowsOf(one, 'embedding').every((weights, r) => weights.every((weight, k) => weight === embedding[256 * r + k])));
+  });
+}
+
+test('the same bytes for any number of workers', async () => {
+  for (const type of ['Q4_1', 'TQ2_0', 'Q6_K']) {
+    const [one, three] = [await packed(tinyParts(type, wide), { threads: 1 }), await packed(tinyParts(type, wide), { threads: 3 })];
+    assert.ok(Buffer.compare(one.bytes, three.bytes) === 0, type);
+  }
+});
+
+test('scales that halves do not hold times 8: coding f32', async () => {
+  const parts = tinyParts('Q4_0', wide), q = parts.tensors.find(({ name }) => name === 'blk.0.attn_v.weight')!;
+  // 2^14 as the scale of the last block.
+  q.bytes.set([0x00, 0x74], q.bytes.length - 18);
+  const one = await packed(parts);
+  assert.is(one.header.linears['layers.0.attn.q']!.parts[0]!.coding, 'f16');
+  assert.is(one.header.linears['layers.0.attn.v']!.parts[0]!.coding, 'f32');
+  const { values } = expected(parts, 'Q4_0', 'attn.v');
+  assert.ok(rowsOf(one, 'layers.0.attn.v').every((weights, r) => weights.every((weight, k) => weight === values[256 * r + k])));
+});
+
+test('a scale that is not finite is found, whatever becomes of it', async () => {
+  for (const type of ['Q4_0', 'Q4_K', 'Q8_0', 'TQ1_0']) {
+    const parts = tinyParts(type, wide), { bytes } = parts.tensors.find(({ name }) => name === 'blk.0.ffn_up.weight')!;
+    bytes.set([0x00, 0x7c], bytes.length - blockTypes[type]!.bytes + blockTypes[type]!.halves[0]!);
+    for (const options of [{}, { bits: 8 }] as const) {
+      try {
+        await packed(parts, options);
+        assert.unreachable(type);
+      } catch (error) {
+        assert.ok(error instanceof BadModelFileError && error.field === 'blk.0.ffn_up.weight', `${type}: ${error}`);
+      }
+    }
+  }
+});
+
+test('other levels re-quantise when asked', async () => {
+  const parts = tinyParts('Q4_1', wide);
+  for (const [bits, layout] of [[8, 'int8'], [2, 'planes'], ['ternary', 'ternary'], ['f32', 'f32']] as const) {
+    const { header: { linears: all, provenance } } = await packed(parts, { bits });
+    assert.is(all['layers.0.ffn.up']!.parts[0]!.layout, layout);
+    assert.is(provenance.method === 'exact', bits === 'f32');
+  }
+  // What is ternary already stays what it is.
+  const ternary = await packed(tinyParts('TQ1_0', wide), { bits: 'ternary' });
+  assert.equal([ternary.header.linears['layers.0.ffn.up']!.parts[0]!.coding, ternary.header.provenance.method], ['f16', 'exact']);
+});
+
+test('an embedding with one scale a row; options that would change nothing are refused', async () => {
+  const { header } = await packed(tinyParts('Q4_0', wide), { embedding: 'int8' });
+  assert.equal([header.linears.embedding!.parts[0]!.layout, header.linears['layers.0.attn.q']!.parts[0]!.layout], ['int8', 'planes']);
+  for (const options of [{ groupSize: 32 }, { coding: 'f16' }, { embedding: 'f16' }, { bits: 'exact', groupSize: 64 }] as PackOptions[]) {
+    try {
+      await packed(tinyParts('Q4_0', wide), options);
+      assert.unreachable(JSON.stringify(options));
+    } catch (error) {
+      assert.ok(error instanceof BadArgumentError, `${error}`);
+    }
+  }
+});
+
+test.run();
