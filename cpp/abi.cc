@@ -114,7 +114,7 @@ LUTRA_EXPORT void linear(const Linear* l, const float* x, uint32_t m, float* out
   float* partial = arena.take<float>(size_t{SEGMENTS} * m * padded(l->rows));
   alone.allocate(arena, m);
   const Worker w{formOf(reference), 0, 1, nullptr};
-  for (uint32_t i = 0; i < alone.n; i++) alone.acts[i].m = m;
-  for (uint32_t i = 0; i < m; i++) prepareActs(w, alone, alone.mask(*l), x + i * padded(l->cols), l->cols, i, true);
+  alone.use(m);
+  for (uint32_t i = 0; i < m; i++) prepareActs(w.ops, alone, alone.mask(*l), x + i * padded(l->cols), l->cols, i, {0, l->cols});
   applyLinear(w, *l, alone, out, partial, padded(l->rows), {0, tilesOf(l->rows)});
 }

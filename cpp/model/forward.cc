@@ -5,10 +5,14 @@
 namespace lutra {
 namespace {
 
+// What happens in a layer, in order; a join after each.
+enum class Stage : uint32_t { attnInput, qkv, attention, outInput, out, ffnInput, gateUp, downInput, down };
+constexpr uint32_t kStages = 9;
+
 // Everything a pass writes. [m][ld] means MAX_ROWS vectors, each padded with zeros to ld.
 struct State {
   const Model* model;
-  ActsSet acts;
+  ActsSet acts, downActs;  // those of `down` apart: they are made while gate and up still read theirs
   Row rows[MAX_ROWS];
   uint32_t m;        // rows of this pass
   uint32_t wanted[MAX_ROWS], nWanted;  // rows whose logits are wanted
@@ -18,27 +22,48 @@ struct State {
   float *x, *q, *k, *v, *attended, *gate, *up, *rope, *logits, *partial;
   float* scratch[MAX_THREADS];  // a vector, then attention scores
   uint32_t ldScores, ldLogits;
+  Stage stages[kStages];  // of a layer
+  uint32_t nStages;
 };
 State state;
 
-// In order of execution. Attention, feed-forward: per layer.
-enum class Stage : uint32_t { attnInput, qkv, attention, outInput, out, ffnInput, gateUp, downInput, down, count };
-constexpr uint32_t kStages = static_cast<uint32_t>(Stage::count);
-
-bool needAll(ActsSet& acts, const Model& model) {
-  acts.n = 0;
-  bool ok = acts.need(*model.head);
+bool needAll(State& s, const Model& model) {
+  s.acts.n = s.downActs.n = 0;
+  bool ok = s.acts.need(*model.head);
   for (uint32_t l = 0; l < model.nLayers; l++) {
     const Layer& y = model.layers[l];
-    for (const Linear* linear : {y.q, y.k, y.v, y.o, y.gate, y.up, y.down}) ok = ok && acts.need(*linear);
+    for (const Linear* linear : {y.q, y.k, y.v, y.o, y.gate, y.up}) ok = ok && s.acts.need(*linear);
+    ok = ok && s.downActs.need(*y.down);
   }
   return ok;
 }
 
 uint32_t max(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
+constexpr uint32_t kPadTiles = kVectorPad / TILE_ROWS;
+uint32_t headGroup(const Model& model) { return model.nHeads / model.nHeadsKv * model.headDim; }
+
+// Where the next product's input can be prepared piece by piece, whoever made a piece does it: two joins less.
+void chooseStages(State& s, const Model& model) {
+  bool out = true, down = true;
+  for (uint32_t l = 0; l < model.nLayers; l++) {
+    const Layer& y = model.layers[l];
+    out = out && !y.attnSubNorm && s.acts.divisible(s.acts.mask(*y.o), headGroup(model));
+    down = down && !y.ffnSubNorm && s.downActs.divisible(s.downActs.mask(*y.down), kVectorPad);
+  }
+  s.nStages = 0;
+  for (uint32_t i = 0; i < kStages; i++) {
+    const auto stage = static_cast<Stage>(i);
+    if (!(stage == Stage::outInput && out) && !(stage == Stage::downInput && down)) s.stages[s.nStages++] = stage;
+  }
+}
+bool has(const State& s, Stage stage) {
+  for (uint32_t i = 0; i < s.nStages; i++) if (s.stages[i] == stage) return true;
+  return false;
+}
+
 size_t layOut(State& s, const Model& model, uintptr_t base) {
-  if (!needAll(s.acts, model)) return 0;
+  if (!needAll(s, model)) return 0;
   Arena arena{base};
   s.model = &model;
   s.headRows = model.nHeads * model.headDim;
@@ -52,6 +77,8 @@ size_t layOut(State& s, const Model& model, uintptr_t base) {
   s.logits = arena.take<float>(size_t{MAX_ROWS} * s.ldLogits);
   for (float*& p : s.scratch) p = arena.take<float>(s.ldWide + s.ldScores);
   s.acts.allocate(arena, MAX_ROWS);
+  s.downActs.allocate(arena, MAX_ROWS);
+  chooseStages(s, model);
   return arena.at - base;
 }
 
@@ -94,10 +121,9 @@ void storeKv(const State& s, uint32_t m, uint32_t layer, uint32_t head) {
 }
 
 // Vectors of `source` (normalised by `norm` if there is one) prepared for the given layers.
-// With fewer vectors than workers each vector is shared by groups, the norm being computed by everyone.
-void prepare(const Worker& w, State& s, const float* source, uint32_t cols, const float* norm, uint32_t mask,
+// With fewer vectors than workers each vector is shared by columns, the norm being computed by everyone.
+void prepare(const Worker& w, State& s, ActsSet& acts, const float* source, uint32_t cols, const float* norm, uint32_t mask,
              const uint32_t* which, uint32_t m) {
-  for (uint32_t i = 0; i < s.acts.n; i++) s.acts.acts[i].m = m;  // every worker writes the same
   const bool alone = m >= w.ranks;
   for (uint32_t i = alone ? w.rank : 0; i < m; i += alone ? w.ranks : 1) {
     const float* x = source + (which ? which[i] : i) * s.ldWide;
@@ -107,20 +133,21 @@ void prepare(const Worker& w, State& s, const float* source, uint32_t cols, cons
       for (uint32_t k = cols; k < padded(cols); k++) h[k] = 0;
       x = h;
     }
-    prepareActs(w, s.acts, mask, x, cols, i, alone);
+    const Range blocks = share(padded(cols) / kVectorPad, w.rank, w.ranks);
+    prepareActs(w.ops, acts, mask, x, cols, i, alone ? Range{0, cols} : Range{blocks.begin * kVectorPad, blocks.end * kVectorPad});
   }
 }
 
-void apply(const Worker& w, State& s, const Linear& l, float* out, Range tiles) {
-  applyLinear(w, l, s.acts, out, s.partial, s.ldWide, tiles);
+void apply(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* out, Range tiles) {
+  applyLinear(w, l, acts, out, s.partial, s.ldWide, tiles);
 }
 
 // x += layer(prepared), in pieces of rows.
-void addOutput(const Worker& w, State& s, const Linear& l, float* y) {
+void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* y) {
   const Pieces pieces = Pieces::of(l.rows, 1, w.ranks);
   w.eachPiece(pieces.count(), [&](uint32_t piece) {
     const Range tiles = pieces[piece];
-    apply(w, s, l, y, tiles);
+    apply(w, s, acts, l, y, tiles);
     for (uint32_t m = 0; m < s.m; m++) {
       for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) s.x[m * s.ldWide + i] += y[m * s.ldWide + i];
     }
@@ -144,12 +171,12 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
   const auto rotate = [&](float* v, uint32_t m, uint32_t h) { w.ops.rope(v + m * s.ldWide + h * headDim, s.rope + m * headDim, headDim); };
   w.eachPiece(q.count() + kv.count(), [&](uint32_t piece) {
     if (piece < q.count()) {
-      apply(w, s, *y.q, s.q, q[piece]);
+      apply(w, s, s.acts, *y.q, s.q, q[piece]);
       eachHead(q[piece], model.nHeads, [&](uint32_t m, uint32_t h) { rotate(s.q, m, h); });
     } else {
       const Range tiles = kv[piece - q.count()];
-      apply(w, s, *y.k, s.k, tiles);
-      apply(w, s, *y.v, s.v, tiles);
+      apply(w, s, s.acts, *y.k, s.k, tiles);
+      apply(w, s, s.acts, *y.v, s.v, tiles);
       eachHead(tiles, model.nHeadsKv, [&](uint32_t m, uint32_t h) {
         rotate(s.k, m, h);
         storeKv(s, m, layer, h);
@@ -161,12 +188,17 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
 // Query heads that share a KV head are computed together, so that it is read from memory once.
 void attention(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
-  const uint32_t group = model.nHeads / model.nHeadsKv;
+  const uint32_t group = model.nHeads / model.nHeadsKv, mask = s.acts.mask(*model.layers[layer].o);
+  const bool fused = !has(s, Stage::outInput);
   w.eachPiece(s.m * model.nHeadsKv, [&](uint32_t piece) {
     const uint32_t m = piece / model.nHeadsKv, kvHead = piece % model.nHeadsKv;
     for (uint32_t h = kvHead * group; h < (kvHead + 1) * group; h++) {
       const size_t at = m * s.ldWide + h * model.headDim;
       w.ops.attend(s.attended + at, s.q + at, kvOf(s, s.rows[m], layer, kvHead), s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
+    }
+    if (fused) {
+      const uint32_t begin = kvHead * headGroup(model);
+      prepareActs(w.ops, s.acts, mask, s.attended + m * s.ldWide, s.headRows, m, {begin, begin + headGroup(model)});
     }
   });
 }
@@ -176,27 +208,28 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
   const Layer& y = model.layers[layer];
   const auto mask = [&](const Linear* l) { return s.acts.mask(*l); };
   switch (stage) {
-    case Stage::attnInput: return prepare(w, s, s.x, model.dim, y.attnNorm, mask(y.q) | mask(y.k) | mask(y.v), nullptr, s.m);
+    case Stage::attnInput: return prepare(w, s, s.acts, s.x, model.dim, y.attnNorm, mask(y.q) | mask(y.k) | mask(y.v), nullptr, s.m);
     case Stage::qkv: return qkv(w, s, layer);
     case Stage::attention: return attention(w, s, layer);
-    case Stage::outInput: return prepare(w, s, s.attended, s.headRows, y.attnSubNorm, mask(y.o), nullptr, s.m);
-    case Stage::out: return addOutput(w, s, *y.o, s.q);
-    case Stage::ffnInput: return prepare(w, s, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
+    case Stage::outInput: return prepare(w, s, s.acts, s.attended, s.headRows, y.attnSubNorm, mask(y.o), nullptr, s.m);
+    case Stage::out: return addOutput(w, s, s.acts, *y.o, s.q);
+    case Stage::ffnInput: return prepare(w, s, s.acts, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
     case Stage::gateUp: {
-      const Pieces pieces = Pieces::of(model.hiddenDim, 1, w.ranks);
+      const bool fused = !has(s, Stage::downInput);
+      const Pieces pieces = Pieces::of(model.hiddenDim, fused ? kPadTiles : 1, w.ranks);
       return w.eachPiece(pieces.count(), [&](uint32_t piece) {
         const Range tiles = pieces[piece];
-        apply(w, s, *y.gate, s.gate, tiles);
-        apply(w, s, *y.up, s.up, tiles);
+        apply(w, s, s.acts, *y.gate, s.gate, tiles);
+        apply(w, s, s.acts, *y.up, s.up, tiles);
         const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
         for (uint32_t m = 0; m < s.m; m++) {
           w.ops.gatedUnit(s.gate + m * s.ldWide + begin, s.up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
+          if (fused) prepareActs(w.ops, s.downActs, s.downActs.mask(*y.down), s.gate + m * s.ldWide, model.hiddenDim, m, {begin, begin + n});
         }
       });
     }
-    case Stage::downInput: return prepare(w, s, s.gate, model.hiddenDim, y.ffnSubNorm, mask(y.down), nullptr, s.m);
-    case Stage::down: return addOutput(w, s, *y.down, s.up);
-    case Stage::count: return;
+    case Stage::downInput: return prepare(w, s, s.downActs, s.gate, model.hiddenDim, y.ffnSubNorm, s.downActs.mask(*y.down), nullptr, s.m);
+    case Stage::down: return addOutput(w, s, s.downActs, *y.down, s.up);
   }
 }
 
@@ -219,6 +252,8 @@ void bindForward(const Model& model, void* base) { layOut(state, model, reinterp
 void setRows(const Row* rows, uint32_t m) {
   State& s = state;
   s.m = m;
+  s.acts.use(m);
+  s.downActs.use(m);
   s.nWanted = 0;
   for (uint32_t i = 0; i < m; i++) {
     s.rows[i] = rows[i];
@@ -227,19 +262,21 @@ void setRows(const Row* rows, uint32_t m) {
 }
 
 // embed | stages of every layer | norm and preparation for the head | head
-uint32_t forwardSteps() { return 1 + state.model->nLayers * kStages + (state.nWanted ? 2 : 0); }
+uint32_t forwardSteps() { return 1 + state.model->nLayers * state.nStages + (state.nWanted ? 2 : 0); }
 
 void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets) {
   State& s = state;
   const Model& model = *s.model;
   const Worker w{model.reference ? referenceOps : fastOps, rank, ranks, tickets};
-  const uint32_t layersEnd = 1 + model.nLayers * kStages;
+  const uint32_t layersEnd = 1 + model.nLayers * s.nStages;
   if (step == 0) return embed(w, s);
   if (step < layersEnd) {
-    const auto stage = static_cast<Stage>((step - 1) % kStages);
-    return layerStage(w, s, (step - 1) / kStages, stage);
+    return layerStage(w, s, (step - 1) / s.nStages, s.stages[(step - 1) % s.nStages]);
   }
-  if (step == layersEnd) return prepare(w, s, s.x, model.dim, model.norm, s.acts.mask(*model.head), s.wanted, s.nWanted);
+  if (step == layersEnd) {
+    s.acts.use(s.nWanted);  // every worker writes the same
+    return prepare(w, s, s.acts, s.x, model.dim, model.norm, s.acts.mask(*model.head), s.wanted, s.nWanted);
+  }
   const Pieces pieces = Pieces::of(model.vocabSize, 1, w.ranks);
   w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w, *model.head, s.acts, s.logits, nullptr, s.ldLogits, pieces[piece]); });
 }

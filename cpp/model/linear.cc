@@ -53,13 +53,20 @@ void ActsSet::allocate(Arena& arena, uint32_t maxRows) {
   }
 }
 
-void prepareActs(const Worker& w, ActsSet& set, uint32_t mask, const float* x, uint32_t cols, uint32_t m, bool alone) {
+bool ActsSet::divisible(uint32_t mask, uint32_t columns) const {
+  for (uint32_t i = 0; i < n; i++) {
+    const bool whole = acts[i].prep == Prep::i16 || acts[i].prep == Prep::i8;
+    if ((mask >> i & 1) && (whole || columns % acts[i].groupSize)) return false;
+  }
+  return true;
+}
+
+void prepareActs(const Ops& ops, ActsSet& set, uint32_t mask, const float* x, uint32_t cols, uint32_t m, Range columns) {
   for (uint32_t i = 0; i < set.n; i++) {
     if (!(mask >> i & 1)) continue;
     Acts& a = set.acts[i];
-    const uint32_t groups = roundUp(cols, a.groupSize) / a.groupSize;
-    const Range mine = alone ? Range{0, groups} : share(groups, w.rank, w.ranks);
-    w.ops.prepare[static_cast<uint32_t>(a.prep)](x, cols, m, a, mine.begin, mine.end);
+    const uint32_t end = columns.end < cols ? columns.end : roundUp(cols, a.groupSize);
+    ops.prepare[static_cast<uint32_t>(a.prep)](x, cols, m, a, columns.begin / a.groupSize, end / a.groupSize);
   }
 }
 

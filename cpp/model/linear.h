@@ -30,8 +30,12 @@ struct ActsSet {
   bool need(const Linear& l);
   void allocate(Arena& arena, uint32_t maxRows);
   Acts* find(const Part& part);
+  // Says how many vectors are prepared next.
+  void use(uint32_t m) { for (uint32_t i = 0; i < n; i++) acts[i].m = m; }
   // Bit i: acts[i] is read by this layer.
   uint32_t mask(const Linear& l);
+  // Whether all of them can be prepared from `columns` columns at a time: no scale of the whole vector, whole groups.
+  bool divisible(uint32_t mask, uint32_t columns) const;
 };
 
 struct Range {
@@ -70,8 +74,9 @@ struct Pieces {
   Range operator[](uint32_t i) const { return {i * size, (i + 1) * size < tiles ? (i + 1) * size : tiles}; }
 };
 
-// Prepares vector m (x: [padded(cols)]) for the layers in `mask`; with `alone` the whole of it, else the rank's share.
-void prepareActs(const Worker& w, ActsSet& set, uint32_t mask, const float* x, uint32_t cols, uint32_t m, bool alone);
+// Prepares the groups in `columns` of vector m (x: [padded(cols)]) for the layers in `mask`. Borders of `columns` are
+// borders of groups; an end at or beyond `cols` includes the padding.
+void prepareActs(const Ops& ops, ActsSet& set, uint32_t mask, const float* x, uint32_t cols, uint32_t m, Range columns);
 
 // out[m * ld + row] for all prepared vectors and rows [tiles.begin * 16, tiles.end * 16).
 // partial: room for SEGMENTS * m * ld floats, used where a layer has several parts.
