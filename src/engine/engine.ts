@@ -31,8 +31,8 @@ export async function createEngine(source: ByteSource, header: PackedHeader, opt
 
   const plan = planMemory(header, options.context);
   const workspaceBytes = measureWorkspace(module, shared, plan, header, options);
-  const fixed = align(plan.workspace + workspaceBytes, PAGE);
-  const maximum = align(fixed + options.maxSessions * plan.kvBytes, PAGE);
+  const kvBase = align(plan.workspace + workspaceBytes);
+  const fixed = align(kvBase, PAGE), maximum = align(kvBase + options.maxSessions * plan.kvBytes, PAGE);
   if (maximum > MAX_MEMORY) {
     throw new OutOfMemoryError(maximum, MAX_MEMORY, `Use a smaller context than ${options.context}, fewer sessions than ${options.maxSessions}, or fewer bits.`);
   }

@@ -10,7 +10,7 @@ import { everyFormat, type TestModel } from './models.js';
 
 export const defaults: EngineOptions = { threads: 1, variant: 'simd', context: 128, maxSessions: 1, reference: false };
 export const tiers = hasRelaxedSimd() ? ['simd', 'relaxed'] as const : ['simd'] as const;
-export const greedy = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0n };
+const sampling = { temperature: 1, topK: 0, topP: 0.95, minP: 0, repetitionPenalty: 1.1, seed: 7n };
 export const tokens = (n: number, seed = 0) => Array.from({ length: n }, (_, i) => (i * (37 + seed) + seed) % 259 + 3);
 
 /** Stores `ids` from `position` on, at most `chunk` a pass; the hash covers the logits of every row. */
@@ -26,12 +26,12 @@ export async function feed(engine: LocalEngine, session: number, ids: readonly n
 
 const digest = (kv: Float32Array) => createHash('sha256').update(new Uint8Array(kv.slice().buffer)).digest('hex').slice(0, 16);
 
-/** A prompt and the greedy tokens after it: ids, a hash of all logits and the KV cache. */
-async function outcome(engine: LocalEngine): Promise<string> {
+/** A prompt and tokens drawn after it: ids, a hash of all logits and the KV cache. */
+export async function outcome(engine: LocalEngine): Promise<string> {
   const session = engine.openSession(), prompt = tokens(45), ids: number[] = [];
   let hash = await feed(engine, session, prompt);
   for (let i = 0; i < 6; i++) {
-    ids.push(engine.sample((i === 0 ? prompt.length % engine.maxRows : 1) - 1, greedy, i, []));
+    ids.push(engine.sample((i === 0 ? prompt.length % engine.maxRows : 1) - 1, sampling, i, ids));
     hash = hash * 31n + await feed(engine, session, [ids[i]!], prompt.length + i);
   }
   engine.closeSession(session);
