@@ -4,7 +4,7 @@
  * both are borders of groups of 32 or more columns.
  */
 import { Coding_f16, TILE_ROWS } from './generated/layout';
-import { f16FromF32, f16ToF32 } from './float16';
+import { f16FromF32 } from './float16';
 
 /** Place of row r in a plane's 16 bytes (see octet.ts). */
 // @ts-ignore: decorator
@@ -67,16 +67,15 @@ function storeValue(value: f32, coding: i32, dst: usize): usize {
   return dst + 4;
 }
 
-/** Whether halves hold s * 2^p for all planes, and z, of `count` pairs exactly. */
+/**
+ * Whether halves hold s * 2^p for all planes, and z, of `count` pairs. s and z are halves or small multiples of one already,
+ * so only their size matters.
+ */
 export function fitHalves(params: usize, count: i32, planes: i32): bool {
-  const largest = <f32>(1 << (planes - 1));
+  const factors = f32x4.replace_lane(f32x4.splat(1), 0, <f32>(1 << (planes - 1)));
+  let largest = f32x4.splat(0);
   for (const end = params + (<usize>count << 3); params < end; params += 8) {
-    const s = load<f32>(params), z = load<f32>(params, 4);
-    if (!isHalf(s) || !isHalf(s * largest) || !isHalf(z)) return false;
+    largest = f32x4.max(largest, f32x4.abs(f32x4.mul(v128.load64_zero(params), factors)));
   }
-  return true;
+  return i32x4.all_true(f32x4.le(largest, f32x4.splat(65504)));
 }
-
-// @ts-ignore: decorator
-@inline
-function isHalf(value: f32): bool { return f16ToF32(f16FromF32(value)) == value; }

@@ -97,7 +97,7 @@ export class Packers {
     return sum;
   }
 
-  /** Whether half precision holds the scales and zeros of rows of blocks as they would be stored. */
+  /** Whether half precision holds the scales and zeros of rows of blocks as they would be stored (see fitHalves in assembly/exact.ts). */
   fitHalves(job: RowsJob): boolean {
     const { group, exact } = blocksOf(job.encoding)!;
     const at = this.place(sourceSizes(job, 1));
