@@ -9,6 +9,9 @@ import { linearShapes, normLengths } from './packed.js';
 import { adjacentPairRow, type Encoding, type SourceMatrix, type SourceModel } from './source.js';
 import type { ByteSource, ModelConfig } from './types.js';
 
+/** Of the model, for people. */
+const LONGEST_NAME = 200;
+
 const encodings: Record<string, Encoding> = {
   F32: 'f32', F16: 'f16', BF16: 'bf16', Q4_0: 'q4_0', Q4_1: 'q4_1', Q5_0: 'q5_0', Q5_1: 'q5_1', Q8_0: 'q8_0',
   Q2_K: 'q2_k', Q3_K: 'q3_k', Q4_K: 'q4_k', Q5_K: 'q5_k', Q6_K: 'q6_k', TQ1_0: 'tq1_0', TQ2_0: 'tq2_0',
@@ -32,13 +35,17 @@ export async function importGguf(file: ByteSource): Promise<SourceModel> {
   const others: ByteSource[] = [];
   try {
     const { metadata, tensors } = await readParts(file, others);
+    const architecture = metadata.string('general.architecture');
+    if (architecture !== 'llama') {
+      throw new UnsupportedFormatError(file.name, 'general.architecture', `${JSON.stringify(architecture ?? null)} is not supported`, 'Models of architecture "llama" are.');
+    }
     const { tokenizerJson, ...tokens } = readGgufTokenizer(metadata, file.name);
     const config = readConfig(metadata, tensors, tokens, file.name);
-    const files = [file, ...others];
+    const files = [file, ...others], name = metadata.string('general.name')?.slice(0, LONGEST_NAME);
     return {
       config, tokenizerJson, ...await collect(tensors, config, file.name), defaultBits: 'exact',
       bytes: files.reduce((sum, { size }) => sum + size, 0),
-      provenance: { format: 'GGUF', name: metadata.string('general.name') ?? '' },
+      provenance: { format: 'GGUF', ...(name && { name }) },
       close: async () => { await Promise.all(files.map(one => one.close())); },
     };
   } catch (error) {
@@ -76,18 +83,20 @@ async function readParts(file: ByteSource, others: ByteSource[]): Promise<Gguf> 
 }
 
 function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size, bosId, addBos, eosIds }: Tokens, path: string): ModelConfig {
-  const architecture = metadata.string('general.architecture');
   const refuse = (field: string, problem: string, hint: string): never => { throw new UnsupportedFormatError(path, field, problem, hint); };
-  if (architecture !== 'llama') refuse('general.architecture', `${JSON.stringify(architecture ?? null)} is not supported`, 'Models of architecture "llama" are.');
   const embedding = tensors.get('token_embd.weight');
   if (!embedding) return refuse('token_embd.weight', 'there is no such tensor: a vocabulary without a model?', 'Give a file that holds the whole model.');
 
   const number = (key: string) => metadata.number(`llama.${key}`);
-  const required = (key: string) => number(key) ?? (() => { throw new BadModelFileError(path, `llama.${key}`, 'is missing'); })();
+  const required = (key: string) => {
+    const value = number(key);
+    if (value === undefined) throw new BadModelFileError(path, `llama.${key}`, 'is missing');
+    return value;
+  };
   const nHeads = required('attention.head_count'), dim = required('embedding_length');
   const headDim = number('attention.key_length') ?? dim / nHeads;
   const config = checkConfig({
-    architecture,
+    architecture: 'llama',
     dim,
     hiddenDim: required('feed_forward_length'),
     nLayers: required('block_count'),

@@ -42,7 +42,7 @@ function expected(parts: Parts, type: string, name: string): { values: Float32Ar
 
 for (const type of [...Object.keys(blockTypes), 'F32', 'F16', 'BF16']) {
   test(`${type}: packed exactly`, async () => {
-    const parts = tinyParts(type, wide, { embedding: 'Q8_0' }), one = await packed(parts), unpacked = await unpack(bytesSource('packed', one.bytes));
+    const parts = tinyParts(type, wide, { embedding: 'Q8_0' }), one = await packed(parts);
     assert.is(one.stats.bits, 'exact');
     assert.is(one.header.provenance.method, 'exact');
     const want = blockEncodings[type.toLowerCase() as keyof typeof blockEncodings], format = want && 'exact' in want ? want.exact : { layout: 'f32', coding: 'none' };
