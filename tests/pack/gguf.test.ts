@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { loadModel } from 'lutra';
 import { BadArgumentError, BadModelFileError } from '../../src/errors.js';
 import { importGguf } from '../../src/formats/gguf-model.js';
 import { readPackedHeader } from '../../src/formats/packed.js';
@@ -100,6 +101,21 @@ test('a scale that is not finite is found, whatever becomes of it', async () => 
         assert.ok(error instanceof BadModelFileError && error.field === 'blk.0.ffn_up.weight', `${type}: ${error}`);
       }
     }
+  }
+});
+
+test('the engine runs them: nearly the probabilities that the same weights give at f32', async () => {
+  const ids = Array.from({ length: 24 }, (_, i) => (i * 37 + 5) % 256);
+  const score = async (type: string, options: PackOptions) => {
+    await using model = await loadModel((await packed(tinyParts(type, wide), options)).bytes, { threads: 1 });
+    return { kernels: Object.keys(model.info().kernels).join(), logProbabilities: (await model.score(ids)).logProbabilities };
+  };
+  for (const [type, kernel] of [['Q4_0', 'planes4'], ['Q4_K', 'planes4'], ['TQ2_0', 'ternary'], ['Q6_K', 'f32']] as const) {
+    const exact = await score(type, {}), plain = await score(type, { bits: 'f32' });
+    assert.ok(exact.kernels.includes(kernel), exact.kernels);
+    const square = (values: Float64Array) => values.reduce((sum, value) => sum + value * value, 0);
+    const error = Math.sqrt(square(exact.logProbabilities.map((value, i) => value - plain.logProbabilities[i]!)) / square(plain.logProbabilities));
+    assert.ok(error < 0.03 && (kernel !== 'f32' || error === 0), `${type}: ${error}`);
   }
 });
 
