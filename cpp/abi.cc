@@ -29,13 +29,14 @@ LUTRA_EXPORT const char* kernelName(const Part* part) {
   return kernel ? kernel->name : nullptr;
 }
 
-// Bytes of workspace; 0: no kernel for one of the layers. The sampler's scratch is part of it.
-static size_t samplerBytes(uint32_t vocab) { return size_t{roundUp(vocab, 128)} * 8; }
+// Bytes of workspace, or the largest number if they are more than that; 0: no kernel for one of the layers. The
+// sampler's scratch is part of it.
+static uint64_t samplerBytes(uint32_t vocab) { return uint64_t{roundUp(vocab, 128)} * 8; }
 static uint8_t* samplerScratch;
 
 LUTRA_EXPORT uint32_t workspaceBytes(const Model* model) {
-  const size_t bytes = planForward(*model);
-  return bytes ? static_cast<uint32_t>(bytes + samplerBytes(model->vocabSize)) : 0;
+  const uint64_t plan = planForward(*model), bytes = plan ? plan + samplerBytes(model->vocabSize) : 0;
+  return bytes < UINT32_MAX ? static_cast<uint32_t>(bytes) : UINT32_MAX;
 }
 // workspace: zeroed, aligned to ALIGN.
 LUTRA_EXPORT void bind(const Model* model, uint8_t* workspace) {
@@ -103,7 +104,7 @@ LUTRA_EXPORT uint32_t linearBytes(const Linear* l, uint32_t m) {
   alone.n = 0;
   if (!alone.need(*l)) return 0;
   Arena arena{0};
-  arena.take<float>(size_t{SEGMENTS} * m * padded(l->rows));
+  arena.take<float>(uint64_t{SEGMENTS} * m * padded(l->rows));
   alone.allocate(arena, m);
   return static_cast<uint32_t>(arena.at);
 }
@@ -111,7 +112,7 @@ LUTRA_EXPORT void linear(const Linear* l, const float* x, uint32_t m, float* out
   alone.n = 0;
   alone.need(*l);
   Arena arena{reinterpret_cast<uintptr_t>(base)};
-  float* partial = arena.take<float>(size_t{SEGMENTS} * m * padded(l->rows));
+  float* partial = arena.take<float>(uint64_t{SEGMENTS} * m * padded(l->rows));
   alone.allocate(arena, m);
   const Worker w{formOf(reference), 0, 1, nullptr};
   alone.use(m);

@@ -62,7 +62,7 @@ bool has(const State& s, Stage stage) {
   return false;
 }
 
-size_t layOut(State& s, const Model& model, uintptr_t base) {
+uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   if (!needAll(s, model)) return 0;
   Arena arena{base};
   s.model = &model;
@@ -71,11 +71,11 @@ size_t layOut(State& s, const Model& model, uintptr_t base) {
   s.ldWide = padded(max(max(model.dim, model.hiddenDim), max(s.headRows, s.kvRows)));
   s.ldScores = roundUp(model.contextLength, KV_BLOCK);
   s.ldLogits = padded(model.vocabSize);
-  for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(size_t{MAX_ROWS} * s.ldWide);
-  s.partial = arena.take<float>(size_t{SEGMENTS} * MAX_ROWS * s.ldWide);
-  s.rope = arena.take<float>(size_t{MAX_ROWS} * model.headDim);
-  s.logits = arena.take<float>(size_t{MAX_ROWS} * s.ldLogits);
-  for (float*& p : s.scratch) p = arena.take<float>(s.ldWide + s.ldScores);
+  for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldWide);
+  s.partial = arena.take<float>(uint64_t{SEGMENTS} * MAX_ROWS * s.ldWide);
+  s.rope = arena.take<float>(uint64_t{MAX_ROWS} * model.headDim);
+  s.logits = arena.take<float>(uint64_t{MAX_ROWS} * s.ldLogits);
+  for (float*& p : s.scratch) p = arena.take<float>(uint64_t{s.ldWide} + s.ldScores);
   s.acts.allocate(arena, MAX_ROWS);
   s.downActs.allocate(arena, MAX_ROWS);
   chooseStages(s, model);
@@ -242,7 +242,7 @@ void embed(const Worker& w, State& s) {
 
 }  // namespace
 
-size_t planForward(const Model& model) {
+uint64_t planForward(const Model& model) {
   static State scratch;
   return layOut(scratch, model, 0);
 }

@@ -6,7 +6,7 @@
 namespace lutra {
 
 // Bytes of workspace the model needs; 0 if a layer has no kernel.
-size_t planForward(const Model& model);
+uint64_t planForward(const Model& model);
 // Lays the workspace out at `base` (zeroed memory of that size).
 void bindForward(const Model& model, void* base);
 

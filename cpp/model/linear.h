@@ -9,11 +9,12 @@ namespace lutra {
 constexpr uint32_t kVectorPad = 128;
 constexpr uint32_t padded(uint32_t n) { return roundUp(n, kVectorPad); }
 
-// Hands out aligned pieces of one block of memory; with base 0 it only counts.
+// Hands out aligned pieces of one block of memory; with base 0 it only counts. In 64 bits, so that no size a file can
+// ask for wraps around.
 struct Arena {
-  uintptr_t at;
-  template <class T> T* take(size_t n) {
-    T* p = reinterpret_cast<T*>(at);
+  uint64_t at;
+  template <class T> T* take(uint64_t n) {
+    T* p = reinterpret_cast<T*>(static_cast<uintptr_t>(at));
     at = (at + n * sizeof(T) + ALIGN - 1) / ALIGN * ALIGN;
     return p;
   }

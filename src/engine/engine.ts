@@ -12,7 +12,7 @@ const MAX_MEMORY = 65536 * PAGE;
 const READ_CHUNK = 16 << 20;
 /** Milliseconds between two looks at the event loop while computing. */
 const SLICE_MS = 15;
-const CREW_DEADLINE_MS = 10_000;
+const CREW_DEADLINE_MS = 30_000;
 
 export async function createEngine(source: ByteSource, header: PackedHeader, options: EngineOptions): Promise<LocalEngine> {
   const { config } = header;
