@@ -124,9 +124,9 @@ template <int P, Prep A, Coding C> struct Planes {
     for (int half = 0; half < 2; half++) {
       const auto value = [&](int v) { return load(parameters + (v * TILE_ROWS + 8 * half) * 2); };
       const auto sum = [&](int p) { return half ? I[p].high : I[p].low; };
-      const V z = value(P);
-      V low = wasm_i32x4_dot_i16x8(wasm_i32x4_extend_low_i16x8(z), xs);
-      V high = wasm_i32x4_dot_i16x8(wasm_i32x4_extend_high_i16x8(z), xs);
+      const uint8_t* z = parameters + (P * TILE_ROWS + 8 * half) * 2;
+      V low = wasm_i32x4_dot_i16x8(wasm_i32x4_load16x4(z), xs);
+      V high = wasm_i32x4_dot_i16x8(wasm_i32x4_load16x4(z + 8), xs);
 #pragma unroll
       for (int p = 0; p + 1 < P; p += 2) {
         const V a0 = sum(p), a1 = sum(p + 1), q0 = value(p), q1 = value(p + 1);
