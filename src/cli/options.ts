@@ -30,7 +30,7 @@ export function decimal(text: string): number {
 }
 
 export const GROUPS = ['32', '64', '128'];
-export const LEVELS = ['1', '2', '3', '4', '8', 'ternary'];
+export const LEVELS = ['1', '2', '3', '4', '8', 'ternary', 'exact'];
 export const level = (text: string): WeightLevel => (/^\d$/.test(text) ? Number(text) : text) as WeightLevel;
 
 /** An option whose value is one of `choices`, turned into what the library calls it. */

@@ -20,9 +20,9 @@ interface QuantizeOptions {
 export function quantizeCommand(): Command {
   return new Command('quantize')
     .description('Packs a model into a file that loads as it is.')
-    .argument('<source>', 'a llama2.c checkpoint, or the folder of a Hugging Face model')
+    .argument('<source>', 'a GGUF file, a llama2.c checkpoint, or the folder of a Hugging Face model')
     .requiredOption('-o, --output <file>', 'the packed file')
-    .addOption(choice('--bits <level>', 'bits per weight (default: ternary for ternary models, otherwise 4)', LEVELS, level))
+    .addOption(choice('--bits <level>', 'bits per weight; exact: the values of the source (default: exact for GGUF, ternary for ternary models, otherwise 4)', LEVELS, level))
     .addOption(choice('--group <n>', 'columns that share a scale (default: 64)', GROUPS, Number))
     .addOption(choice('--coding <name>', 'how scales are stored (default: i16)', ['i16', 'f16', 'f32'], text => text))
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')

@@ -1,4 +1,5 @@
 /** The types of the public API, shared by both sides of the worker's border. */
+import type { Bits } from '../pack/pack.js';
 import type { EngineInfo, EngineOptions } from '../engine/types.js';
 import type { ModelConfig } from '../formats/types.js';
 
@@ -9,7 +10,7 @@ export type ModelSource = string | URL | Uint8Array | ArrayBuffer;
 export type Prompt = string | readonly number[];
 
 /** The level at which a model that is not packed yet is packed when it is loaded: bits per weight. */
-export type WeightLevel = 'f32' | 1 | 2 | 3 | 4 | 8 | 'ternary';
+export type WeightLevel = Bits;
 
 export interface LoadProgress {
   /** 'pack': a model in another format is converted; 'load': weights go to their place. */
