@@ -114,8 +114,8 @@ LUTRA_EXPORT void linear(const Linear* l, const float* x, uint32_t m, float* out
   Arena arena{reinterpret_cast<uintptr_t>(base)};
   float* partial = arena.take<float>(uint64_t{SEGMENTS} * m * padded(l->rows));
   alone.allocate(arena, m);
-  const Worker w{formOf(reference), 0, 1, nullptr};
+  const Ops& ops = formOf(reference);
   alone.use(m);
-  for (uint32_t i = 0; i < m; i++) prepareActs(w.ops, alone, alone.mask(*l), x + i * padded(l->cols), l->cols, i, {0, l->cols});
-  applyLinear(w, *l, alone, out, partial, padded(l->rows), {0, tilesOf(l->rows)});
+  for (uint32_t i = 0; i < m; i++) prepareActs(ops, alone, alone.mask(*l), x + i * padded(l->cols), l->cols, i, {0, l->cols});
+  applyLinear(ops, *l, alone, out, partial, padded(l->rows), {0, tilesOf(l->rows)});
 }

@@ -1,5 +1,5 @@
 // Preparation of activations: scales, int8 and int16 rounding, lookup tables. Formulas: reference/prepare.cc.
-// Bound: 10 us for 4096 columns of rounded tables, against 600 us for one 4096 x 4096 product.
+// Bound: instructions; done once per vector, so a few per cent of a decode step (docs/performance.md).
 #include "kernels/kernels.h"
 #include "simd/v128.h"
 

@@ -1,10 +1,10 @@
 // The order in which every matrix kernel walks its weights.
 //
 // A thread's tiles are cut into a few contiguous runs that are read side by side, one chunk of columns at a time: WASM
-// has no prefetch instruction and hardware prefetchers stop at 4 KB pages, so several streams in flight are worth up to
-// 1.7x on weights that come from memory. Four for bit planes and two for whole rows is best or near it on the machines
+// has no prefetch instruction and hardware prefetchers stop at 4 KB pages, so several streams in flight are worth
+// 1.3x on weights that come from memory. Four for bit planes and two for whole rows were best or near it where they were
 // measured (docs/performance.md). Runs are kept from starting a multiple of 4 KB apart, where they would compete for the
-// same lines of the first cache: worth another 1.4x.
+// same lines of the first cache: worth another 1.5x.
 // With several input vectors a chunk's weights are used for all of them before the next chunk, two vectors a pass.
 //
 // Body: kStreams, kTogether (tiles a step takes at once when there is one vector);

@@ -139,7 +139,7 @@ void prepare(const Worker& w, State& s, ActsSet& acts, const float* source, uint
 }
 
 void apply(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* out, Range tiles) {
-  applyLinear(w, l, acts, out, s.partial, s.ldWide, tiles);
+  applyLinear(w.ops, l, acts, out, s.partial, s.ldWide, tiles);
 }
 
 // x += layer(prepared), in pieces of rows.
@@ -278,7 +278,7 @@ void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets
     return prepare(w, s, s.acts, s.x, model.dim, model.norm, s.acts.mask(*model.head), s.wanted, s.nWanted);
   }
   const Pieces pieces = Pieces::of(model.vocabSize, 1, w.ranks);
-  w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w, *model.head, s.acts, s.logits, nullptr, s.ldLogits, pieces[piece]); });
+  w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w.ops, *model.head, s.acts, s.logits, nullptr, s.ldLogits, pieces[piece]); });
 }
 
 float* logitsOf(uint32_t i) { return state.logits + static_cast<size_t>(i) * state.ldLogits; }

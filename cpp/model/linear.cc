@@ -70,12 +70,12 @@ void prepareActs(const Ops& ops, ActsSet& set, uint32_t mask, const float* x, ui
   }
 }
 
-void applyLinear(const Worker& w, const Linear& l, ActsSet& set, float* out, float* partial, uint32_t ld, Range tiles) {
+void applyLinear(const Ops& ops, const Linear& l, ActsSet& set, float* out, float* partial, uint32_t ld, Range tiles) {
   const uint32_t m = set.find(l.parts[0])->m;
   const size_t plane = static_cast<size_t>(m) * ld;
   for (uint32_t p = 0; p < l.nParts; p++) {
     const Part& part = l.parts[p];
-    const MatMul reference = w.ops.matMul[part.layout];
+    const MatMul reference = ops.matMul[part.layout];
     (reference ? reference : kernelFor(part)->run)(part, *set.find(part), l.nParts == 1 ? out : partial + p * plane, ld, tiles.begin, tiles.end);
   }
   const uint32_t begin = tiles.begin * TILE_ROWS, end = tiles.end * TILE_ROWS;

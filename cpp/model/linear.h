@@ -81,6 +81,6 @@ void prepareActs(const Ops& ops, ActsSet& set, uint32_t mask, const float* x, ui
 
 // out[m * ld + row] for all prepared vectors and rows [tiles.begin * 16, tiles.end * 16).
 // partial: room for SEGMENTS * m * ld floats, used where a layer has several parts.
-void applyLinear(const Worker& w, const Linear& l, ActsSet& set, float* out, float* partial, uint32_t ld, Range tiles);
+void applyLinear(const Ops& ops, const Linear& l, ActsSet& set, float* out, float* partial, uint32_t ld, Range tiles);
 
 }  // namespace lutra
