@@ -1,15 +1,10 @@
-// Bit planes by table lookup (the idea of T-MAC): HLQ at 1-4 bits, groups of any size, and ternary.
+// Bit planes with a scale each: HLQ at 1-4 bits, groups of any size, and ternary.
 //
-//   y = sum over groups of  scale * sum_p s_p I_p + z' * sum,     I_p = sum of the table entries plane p selects
+//   y = sum over groups of  scale * sum_p s_p I_p + z' * sum
 //
-// Layout: docs/format.md. 16 rows lie side by side, a byte holds 8 columns of a row, so one swizzle looks up 4 columns
-// of 16 rows. Per plane and octet: load, split nibbles, two lookups, add as bytes (entries are biased so that the sum of
-// two fits a byte), then the carry-split accumulator: T += bytes as int16, H += high bytes; at the end rows 0-7 are
-// T - (H << 8) and rows 8-15 are H. T and H start at minus the bias, which is then free.
-// Exact tables (Prep::exact, i8) have a second one for the upper three bits of the sums: X += its bytes.
-//
-// Bound: 9 vector instructions per plane, octet and vector of activations (13 exact).
+// Layout: docs/format.md; I_p and its bound: lookup.h.
 #include "kernels/kernels.h"
+#include "kernels/lookup.h"
 #include "kernels/sweep.h"
 
 extern "C" {
@@ -20,89 +15,17 @@ __attribute__((visibility("default"), used)) uint8_t kNibbles[16] = {15, 15, 15,
 namespace lutra::kernels {
 namespace {
 
-// Sums of one plane over a group, int16, in row order.
-struct Sums {
-  V low, high;  // rows 0-7, 8-15
-};
-
-// I[i][p] for a group of N (tile, vector) pairs: R tiles by one vector, or one tile by T vectors; what they share is
-// loaded once. w[r]: codes of the tiles; table: the first vector's tables of this group, the next `stride` bytes on.
-template <int P, bool Exact, int R, int T>
-LUTRA_INLINE void lookUp(const uint8_t* const* tiles, const uint8_t* table, size_t stride, uint32_t octets, Sums (*I)[P]) {
-  constexpr int N = R * T;
-  constexpr int kBias = Exact ? 2 * 512 : 2 * 64;  // of the two entries of an octet
-  const V nibbles = load(kNibbles);
-  V t16[N][P], h16[N][P], x16[N][P];
-  const uint8_t* w[R];
-  for (int r = 0; r < R; r++) w[r] = tiles[r];
-  // Exact tables: the bias is taken off after the halves are joined (it does not fit the low half).
-  const V t0 = wasm_i16x8_splat(static_cast<int16_t>(Exact ? 0 : -static_cast<int>(octets) * kBias * 257));
-  const V h0 = wasm_i16x8_splat(static_cast<int16_t>(Exact ? 0 : -static_cast<int>(octets) * kBias));
-  for (int i = 0; i < N; i++) {
-    for (int p = 0; p < P; p++) t16[i][p] = t0, h16[i][p] = h0, x16[i][p] = wasm_i32x4_splat(0);
-  }
-#pragma clang loop unroll(disable)
-  for (uint32_t o = 0; o < octets; o++) {
-#pragma unroll
-    for (int r = 0; r < R; r++) {
-#pragma unroll
-      for (int p = 0; p < P; p++) {
-        const V v = load(w[r] + p * TILE_ROWS);
-        const V low = wasm_v128_and(v, nibbles), high = wasm_v128_and(wasm_u16x8_shr(v, 4), nibbles);
-#pragma unroll
-        for (int t = 0; t < T; t++) {
-          const int i = r * T + t;
-          const uint8_t* e = table + t * stride;
-          const V sum = wasm_i8x16_add(swizzle(load(e), low), swizzle(load(e + (Exact ? 32 : 16)), high));
-          t16[i][p] = wasm_i16x8_add(t16[i][p], sum);
-          h16[i][p] = wasm_i16x8_add(h16[i][p], wasm_u16x8_shr(sum, 8));
-          if constexpr (Exact) x16[i][p] = wasm_i8x16_add(x16[i][p], wasm_i8x16_add(swizzle(load(e + 16), low), swizzle(load(e + 48), high)));
-        }
-      }
-      w[r] += P * TILE_ROWS;
-    }
-    table += Exact ? 64 : 32;
-  }
-  for (int i = 0; i < N; i++) {
-    for (int p = 0; p < P; p++) {
-      V low = wasm_i16x8_sub(t16[i][p], wasm_i16x8_shl(h16[i][p], 8)), high = h16[i][p];
-      if constexpr (Exact) {
-        // x16 holds bytes <= 14 per octet, 224 per 128 columns: rows 0-7 in the even, 8-15 in the odd bytes.
-        const V bias = wasm_i16x8_splat(static_cast<int16_t>(octets * kBias));
-        low = wasm_i16x8_sub(wasm_i16x8_add(low, wasm_i16x8_shl(wasm_v128_and(x16[i][p], wasm_i16x8_splat(255)), 7)), bias);
-        high = wasm_i16x8_sub(wasm_i16x8_add(high, wasm_i16x8_shl(wasm_u16x8_shr(x16[i][p], 8), 7)), bias);
-      }
-      I[i][p] = {low, high};
-    }
-  }
-}
-
-LUTRA_INLINE V floatsLow(V i16) { return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(i16)); }
-LUTRA_INLINE V floatsHigh(V i16) { return wasm_f32x4_convert_i32x4(wasm_i32x4_extend_high_i16x8(i16)); }
-
-// Four of the 16 sums of a plane, rows 4i .. 4i + 3, as floats.
-LUTRA_INLINE V floats(const Sums& s, int i) {
-  const V half = i < 2 ? s.low : s.high;
-  return i & 1 ? floatsHigh(half) : floatsLow(half);
-}
-
-// Parameter v of rows 4i .. 4i + 3.
-template <Coding C> LUTRA_INLINE V parameter(const uint8_t* p, int v, int i) {
-  if constexpr (C == Coding::f32) return load(p + (v * TILE_ROWS + 4 * i) * 4);
-  else return halfToFloatV(wasm_u32x4_load16x4(p + (v * TILE_ROWS + 4 * i) * 2));
-}
-
 template <int P, Prep A, Coding C> struct Planes {
   const Part& w;
   const Acts& a;
   static constexpr bool kExact = A != Prep::lut;
-  static constexpr uint32_t kStreams = 4, kTogether = P <= 2 && !kExact ? 2 : 1;  // as far as the registers go
+  static constexpr uint32_t kStreams = 4, kTogether = P <= 2 && !kExact ? 2 : 1, kSums = 1;  // as far as the registers go
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(P, w.groupSize, P + 1, C); }
-  void finish(float*, uint32_t) const {}
+  void finish(const float* sums, float* out, uint32_t, uint32_t) const { copySums(sums, out); }
 
-  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* out, uint32_t chunk, uint32_t m, uint32_t ld) const {
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, RowSums<kSums>* const* sums, uint32_t chunk, uint32_t m) const {
     const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
     const size_t stride = static_cast<size_t>(w.groupSize) * (kExact ? 8 : 4);
     Sums I[R * T][P];
@@ -111,7 +34,7 @@ template <int P, Prep A, Coding C> struct Planes {
     for (int i = 0; i < R * T; i++) {
       const int r = i / T, t = i % T;
       const uint8_t* parameters = tiles[r] + octets * P * TILE_ROWS;
-      float* y = out[r] + t * ld;
+      float* y = sums[r][t].at;
       if constexpr (C == Coding::i16) addInteger(parameters, I[i], a.sumq[at + t], a.scale + at + t, y);
       else addFloat(parameters, I[i], a.sum + at + t, a.scale + at + t, y);
     }
@@ -166,12 +89,12 @@ template <int P, Prep A, Coding C> struct Planes {
 template <Coding C> struct Ternary {
   const Part& w;
   const Acts& a;
-  static constexpr uint32_t kStreams = 4, kTogether = 1;
+  static constexpr uint32_t kStreams = 4, kTogether = 1, kSums = 1;
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(2, w.groupSize, C == Coding::none ? 0 : 1, C); }
 
-  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* out, uint32_t chunk, uint32_t m, uint32_t ld) const {
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, RowSums<kSums>* const* sums, uint32_t chunk, uint32_t m) const {
     const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
     const size_t stride = static_cast<size_t>(w.groupSize) * 8;
     Sums I[R * T][2];
@@ -182,7 +105,7 @@ template <Coding C> struct Ternary {
       // Even and at most 2 * 127 * 128, so neither the difference nor the halving loses a bit.
       const Sums d = {wasm_i16x8_shr(wasm_i16x8_sub(I[i][0].low, I[i][1].low), 1),
                       wasm_i16x8_shr(wasm_i16x8_sub(I[i][0].high, I[i][1].high), 1)};
-      float* y = out[r] + t * ld;
+      float* y = sums[r][t].at;
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         V f = floats(d, j);
@@ -192,9 +115,9 @@ template <Coding C> struct Ternary {
     }
   }
 
-  LUTRA_INLINE void finish(float* y, uint32_t m) const {
+  LUTRA_INLINE void finish(const float* sums, float* out, uint32_t m, uint32_t) const {
     const V d = splatAt(a.scale + m);
-    for (uint32_t i = 0; i < TILE_ROWS; i += 4) store(y + i, mul(load(y + i), d));
+    for (uint32_t i = 0; i < TILE_ROWS; i += 4) store(out + i, mul(load(sums + i), d));
   }
 };
 

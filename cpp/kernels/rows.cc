@@ -14,20 +14,20 @@ namespace {
 struct F32 {
   const Part& w;
   const Acts& a;
-  static constexpr uint32_t kStreams = 2, kTogether = 1;
+  static constexpr uint32_t kStreams = 2, kTogether = 1, kSums = 1;
   static constexpr uint32_t kColumns = 32;  // a chunk: 2 KB
 
   uint32_t chunks() const { return roundUp(w.cols, kColumns) / kColumns; }
   size_t chunkBytes() const { return kColumns * TILE_ROWS * 4; }
-  void finish(float*, uint32_t) const {}
+  void finish(const float* sums, float* out, uint32_t, uint32_t) const { copySums(sums, out); }
 
-  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* outs, uint32_t chunk, uint32_t m, uint32_t ld) const {
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, RowSums<kSums>* const* sums, uint32_t chunk, uint32_t m) const {
     const uint8_t* tile = tiles[0];
-    float* out = outs[0];
+    RowSums<kSums>* out = sums[0];
     const uint32_t k0 = chunk * kColumns, n = w.cols - k0 < kColumns ? w.cols - k0 : kColumns;
     const float* x = reinterpret_cast<const float*>(a.table) + m * a.ld + w.colBegin + k0;
     V y[T][4];
-    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) y[t][i] = load(out + t * ld + 4 * i);
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) y[t][i] = load(out[t].at + 4 * i);
 #pragma clang loop unroll(disable)
     for (uint32_t k = 0; k < n; k++) {
       V v[4];
@@ -37,28 +37,28 @@ struct F32 {
         for (int i = 0; i < 4; i++) y[t][i] = add(y[t][i], mul(xk, v[i]));
       }
     }
-    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) store(out + t * ld + 4 * i, y[t][i]);
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) store(out[t].at + 4 * i, y[t][i]);
   }
 };
 
 struct Int8 {
   const Part& w;
   const Acts& a;
-  static constexpr uint32_t kStreams = 2, kTogether = 1;
+  static constexpr uint32_t kStreams = 2, kTogether = 1, kSums = 1;
   static constexpr uint32_t kPairs = 64;  // a chunk: 2 KB
 
   uint32_t pairs() const { return roundUp(w.cols, 2) / 2; }
   uint32_t chunks() const { return roundUp(pairs(), kPairs) / kPairs; }
   size_t chunkBytes() const { return kPairs * 32; }
 
-  // Until finish() the 16 floats at `out` hold int32 sums.
-  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, float* const* outs, uint32_t chunk, uint32_t m, uint32_t ld) const {
+  // The sums are int32 until finish().
+  template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, RowSums<kSums>* const* sums, uint32_t chunk, uint32_t m) const {
     const uint8_t* tile = tiles[0];
-    float* out = outs[0];
+    RowSums<kSums>* out = sums[0];
     const uint32_t j0 = chunk * kPairs, n = pairs() - j0 < kPairs ? pairs() - j0 : kPairs;
     const int16_t* x = reinterpret_cast<const int16_t*>(a.table) + m * a.ld + w.colBegin + 2 * j0;
     V y[T][4];
-    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) y[t][i] = load(out + t * ld + 4 * i);
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) y[t][i] = load(out[t].at + 4 * i);
 #pragma clang loop unroll(disable)
     for (uint32_t j = 0; j < n; j++) {
       V v[4];
@@ -68,12 +68,12 @@ struct Int8 {
         for (int i = 0; i < 4; i++) y[t][i] = wasm_i32x4_add(y[t][i], wasm_i32x4_dot_i16x8(xj, v[i]));
       }
     }
-    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) store(out + t * ld + 4 * i, y[t][i]);
+    for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) store(out[t].at + 4 * i, y[t][i]);
   }
 
-  LUTRA_INLINE void finish(float* y, uint32_t m) const {
+  LUTRA_INLINE void finish(const float* sums, float* out, uint32_t m, uint32_t) const {
     const V d = splatAt(a.scale + m);
-    for (uint32_t i = 0; i < TILE_ROWS; i += 4) store(y + i, mul(wasm_f32x4_convert_i32x4(load(y + i)), d));
+    for (uint32_t i = 0; i < TILE_ROWS; i += 4) store(out + i, mul(wasm_f32x4_convert_i32x4(load(sums + i)), d));
   }
 };
 
