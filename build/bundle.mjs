@@ -1,6 +1,10 @@
-/** src/ -> dist/*.js, by esbuild: the library, its two workers and the command line, each one file. */
+/**
+ * src/ -> dist/*.js, by esbuild: the library, its two workers and the command line, each one file; and the library with
+ * workers and wasm inside, as a module and as a script.
+ */
 import { chmodSync, existsSync, readFileSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { generate } from './generated.mjs';
 import { BuildError, dist, files, ifMain, root, step, withBuildLock, writeWhole } from './util.mjs';
 
@@ -28,24 +32,45 @@ const terminal = {
   banner: { js: '#!/usr/bin/env node\nimport { createRequire as createRequire_ } from \'node:module\';\nconst require = createRequire_(import.meta.url);' },
 };
 
+/** Instead of files beside it such a bundle holds the assets themselves. */
+const inlined = {
+  name: 'inlined',
+  setup: ({ onResolve }) => onResolve({ filter: /\/beside\.js$/ }, () => ({ path: join(root, 'src', 'platform', 'inlined.ts') })),
+};
+const inline = { ...neutral, plugins: [inlined], minify: true };
+
 const bundles = [
   { entry: 'src/index.ts', out: 'index', options: neutral },
   { entry: 'src/worker.ts', out: 'worker', options: neutral },
   { entry: 'src/pack/worker.ts', out: 'pack-worker', options: neutral },
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
+  { entry: 'src/index.ts', out: 'inline', options: inline, assets: () => true },
+  { entry: 'src/index.ts', out: 'inline.script', options: { ...inline, format: 'iife', globalName: 'lutra' }, assets: () => true },
 ];
+
+/** Every asset by its name (src/platform/assets.ts), gzipped, as base64. */
+async function assetTable(build, isWanted) {
+  const { outputFiles } = await build({ ...common, ...neutral, minify: true, legalComments: 'none', outdir: 'dist',
+    entryPoints: { 'worker': 'src/worker.ts', 'pack-worker': 'src/pack/worker.ts' } }).catch(explain);
+  const entries = [
+    ...outputFiles.map(({ path, contents }) => [basename(path), contents]),
+    ...files(join(dist, 'wasm'), /\.wasm$/).map(path => [`wasm/${basename(path)}`, readFileSync(path)]),
+  ];
+  return Object.fromEntries(entries.filter(([name]) => isWanted(name)).map(([name, bytes]) => [name, gzipSync(bytes, { level: 9 }).toString('base64')]));
+}
 
 export async function buildBundles({ force = false } = {}) {
   const { build, version } = await import('esbuild');
   const inputs = {
     texts: [version, ...bundles.map(one => one.entry)],
-    paths: [...files(join(root, 'src'), /\.(ts|js|json)$/), join(root, 'build', 'bundle.mjs'), join(root, 'package.json'), join(root, 'package-lock.json')],
+    paths: [...files(join(root, 'src'), /\.(ts|js|json)$/), join(root, 'build', 'bundle.mjs'), ...files(join(dist, 'wasm'), /\.wasm$/), join(root, 'package.json'), join(root, 'package-lock.json')],
   };
   await step('bundles', inputs, bundles.map(({ out }) => join(dist, `${out}.js`)), async () => {
     const packages = new Set();
     const sizes = [];
-    for (const { entry, out, options } of bundles) {
-      const result = await build({ ...common, ...options, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: 'linked',
+    for (const { entry, out, options, assets } of bundles) {
+      const define = { ...common.define, ...assets && { __LUTRA_ASSETS__: JSON.stringify(await assetTable(build, assets)) } };
+      const result = await build({ ...common, ...options, define, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: !assets && 'linked',
         // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
         minifySyntax: true, legalComments: 'linked', metafile: true }).catch(explain);
       for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);

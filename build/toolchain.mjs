@@ -3,8 +3,8 @@
  * docs/toolchain.md says why emcc itself is not the driver, and which routes have been run.
  */
 import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
-import { createInterface } from 'node:readline/promises';
+import { dirname, join } from 'node:path';
+import { installPackages, onPath } from './debian.mjs';
 import { BuildError, ifMain, root, run, say } from './util.mjs';
 
 const EMSDK_VERSION = '4.0.10';
@@ -78,19 +78,8 @@ async function describe(clang, linker, sysroot, from) {
 }
 
 async function installDebian() {
-  if (process.platform !== 'linux' || !onPath('apt-get')) return undefined;
-  const command = ['apt-get', 'install', '-y', '--no-install-recommends', ...DEBIAN_PACKAGES];
-  let sudo = [];
-  if (process.getuid() !== 0) {
-    if (!onPath('sudo') || !await agreed(`There is no C++ toolchain for WebAssembly here. Run "sudo ${command.join(' ')}"?`)) return undefined;
-    sudo = ['sudo'];
-  }
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const doIt = args => run([...sudo, ...args][0], [...sudo, ...args].slice(1), { live: true, env });
   try {
-    say(`  installing the C++ toolchain: ${DEBIAN_PACKAGES.join(' ')} (about 1 GB on disk, a few minutes)`);
-    await doIt(['apt-get', 'update', '-q']);
-    await doIt([...command, '-q', '-o', 'Dpkg::Use-Pty=0']);
+    if (await installPackages(DEBIAN_PACKAGES, 'the C++ toolchain for WebAssembly (about 1 GB on disk, a few minutes)', { ask: true })) return undefined;
   } catch (error) {
     say(`  that failed, trying emsdk instead: ${error.message.split('\n')[1]}`);
     return undefined;
@@ -123,18 +112,6 @@ async function installEmsdk() {
 Install one yourself: ${DEBIAN_PACKAGES.join(' ')} on Debian or Ubuntu, or emsdk (emscripten.org) with EMSDK set. Then try again.`);
   }
   return emsdk(folder, '.toolchain/emsdk');
-}
-
-async function agreed(question) {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return false;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await terminal.question(`${question} [y/N] `);
-  terminal.close();
-  return /^y(es)?$/i.test(answer.trim());
-}
-
-function onPath(name) {
-  return (process.env.PATH ?? '').split(delimiter).filter(Boolean).map(folder => join(folder, name)).find(path => existsSync(path));
 }
 
 await ifMain(import.meta, async () => {

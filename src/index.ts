@@ -3,7 +3,7 @@ export { loadModel, Generation, Model, Session } from './model.js';
 export type {
   GenerateOptions, GenerationResult, LoadOptions, LoadProgress, ModelInfo, ModelSource, Piece, Prompt, ScoreOptions, Scores, Timings, WeightLevel,
 } from './runtime/types.js';
-export type { EngineInfo } from './engine/types.js';
+export type { Crew, EngineInfo } from './engine/types.js';
 export type { ModelConfig } from './formats/types.js';
 export {
   BadArgumentError, BadModelFileError, ContextFullError, DisposedError, EngineCrashError, EnvironmentError, FileAccessError, LutraError, OutOfMemoryError,

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { BadArgumentError } from '../errors.js';
 import { detect } from '../formats/detect.js';
 import { pack, type PackOptions, type PackStats } from '../pack/pack.js';
-import { fileSink } from '../pack/sink.js';
+import { fileSink } from '../platform/platform.js';
 import { choice, GROUPS, jsonOption, level, LEVELS, wholeNumber } from './options.js';
 import { bytes, interrupt, printJson, progressBar } from './terminal.js';
 

@@ -1,6 +1,6 @@
 /** A further thread of the engine: follows rank 0 until it is dismissed. */
 import { STACK_BYTES } from '../generated/layout.js';
-import { parent } from '../platform/platform.js';
+import type { Peer } from '../platform/platform.js';
 import { instantiate } from './instance.js';
 
 export interface CrewInit {
@@ -13,11 +13,10 @@ export interface CrewInit {
 }
 
 /** First it says 'ready'; then it blocks. A trap is told to the others through the shared memory, so that none waits for ever. */
-export async function runCrew({ module, memory, rank, stacks }: CrewInit): Promise<void> {
-  const peer = await parent();
+export function runCrew(parent: Peer, { module, memory, rank, stacks }: CrewInit): void {
   const exports = instantiate(module, memory);
   exports.setStack(stacks + (rank + 1) * STACK_BYTES);
-  peer.post('ready');
+  parent.post('ready');
   try {
     exports.follow(rank);
   } catch (error) {

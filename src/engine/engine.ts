@@ -1,18 +1,19 @@
 /** The engine of one model: memory, weights, crew, passes. Lives in a worker, because it blocks while it computes. */
 import { BadArgumentError, BadModelFileError, DisposedError, EngineCrashError, OutOfMemoryError, UnsupportedFormatError } from '../errors.js';
 import type { ByteSource, PackedHeader } from '../formats/types.js';
-import { MAX_ROWS, MAX_THREADS, sizeOfRow, writeRow, writeSampling } from '../generated/layout.js';
-import { cores, now, spawn, yieldToEvents, type WorkerPeer } from '../platform/platform.js';
-import type { CrewInit } from './crew-worker.js';
-import { chooseVariant, compile, hasSharedMemory, instantiate, type Exports } from './instance.js';
+import { MAX_ROWS, sizeOfRow, writeRow, writeSampling } from '../generated/layout.js';
+import { cores, now, whyNotShared, yieldToEvents } from '../platform/platform.js';
+import { chooseCrew, type CrewChoice } from './crew.js';
+import { chooseVariant, compile, instantiate, type Exports } from './instance.js';
 import { MAX_RECENT, PAGE, align, planMemory, writeDescriptors, type MemoryPlan } from './plan.js';
+import { Threads, ThreadsError } from './threads.js';
 import type { Engine, EngineInfo, EngineOptions, ForwardRow, SamplingOptions } from './types.js';
 
 const MAX_MEMORY = 65536 * PAGE;
 const READ_CHUNK = 16 << 20;
 /** Milliseconds between two looks at the event loop while computing. */
 const SLICE_MS = 15;
-const CREW_DEADLINE_MS = 30_000;
+const CREW_DEADLINE_MS = 20_000;
 
 export async function createEngine(source: ByteSource, header: PackedHeader, options: EngineOptions): Promise<LocalEngine> {
   const { config } = header;
@@ -20,12 +21,17 @@ export async function createEngine(source: ByteSource, header: PackedHeader, opt
   if (!(options.context >= 1 && options.context <= config.contextLength)) {
     throw new BadArgumentError('context', `${options.context} is not in 1..${config.contextLength}`, 'The model was trained for no more positions.');
   }
-  const available = await cores();
-  const wanted = options.threads === 'auto' ? Math.min(available, 8) : options.threads;
-  if (!Number.isInteger(wanted) || wanted < 1 || wanted > MAX_THREADS) {
-    throw new BadArgumentError('threads', `${options.threads} is not in 1..${MAX_THREADS}`);
+  const choice = chooseCrew(options, cores(), whyNotShared());
+  try {
+    return await startEngine(source, header, options, choice);
+  } catch (error) {
+    if (!(error instanceof ThreadsError) || options.crew === 'shared') throw error;
+    return startEngine(source, header, options, { crew: 'single', threads: 1, reason: `the threads did not start: ${error.message}` });
   }
-  const shared = wanted > 1 && hasSharedMemory();
+}
+
+async function startEngine(source: ByteSource, header: PackedHeader, options: EngineOptions, { crew: kind, threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
+  const shared = kind === 'shared';
   const variant = chooseVariant(options.variant, shared);
   const module = await compile(variant);
 
@@ -47,23 +53,25 @@ export async function createEngine(source: ByteSource, header: PackedHeader, opt
   exports.bind(plan.model, plan.workspace);
 
   // The crew gets ready while the weights stream in.
-  const crew: WorkerPeer[] = [];
+  const crew = new Threads();
   const dismiss = async () => {
     exports.dismiss();
-    await Promise.all(crew.map(peer => peer.terminate()));
+    await crew.end();
   };
   try {
-    const ready = shared ? startCrew(crew, module, memory, plan, wanted) : Promise.resolve();
-    ready.catch(() => {}); // awaited below; a failed read must not leave it unhandled
-    await readWeights(source, header, memory, plan, options);
+    const init = { module, memory, stacks: plan.stacks };
+    const ready = crew.start(wanted - 1, init, options.startDeadline ?? CREW_DEADLINE_MS, () => exports.fail());
+    let failure: unknown;
+    ready.catch(error => { failure = error; });
+    // No need to read all weights for a crew that will not be.
+    await readWeights(source, header, memory, plan, options, () => { if (failure) throw failure; });
     checkFinite(source.name, header, memory, plan);
     await ready;
     const engine = new LocalEngine(memory, exports, plan, header, options, {
-      wasm: variant, crew: shared ? 'shared' : 'single', threads: shared ? wanted : 1, threadTimings: null,
+      wasm: variant, crew: kind, crewReason: reason, threads: wanted, threadTimings: null,
       level: options.reference ? 'reference' : 'kernels', kernels: kernelNames(memory, exports, plan), kvType: 'f32',
       memoryBytes: { weights: plan.weightBytes, workspace: workspaceBytes, kvPerSession: plan.kvBytes },
     }, dismiss);
-    for (const peer of crew) peer.onCrash(() => exports.fail());
     if (options.threads === 'auto' && shared) await engine.settleThreads(wanted);
     return engine;
   } catch (error) {
@@ -96,9 +104,10 @@ function measureWorkspace(module: WebAssembly.Module, shared: boolean, plan: Mem
   return bytes;
 }
 
-async function readWeights(source: ByteSource, header: PackedHeader, memory: WebAssembly.Memory, plan: MemoryPlan, { onProgress, signal }: EngineOptions): Promise<void> {
+async function readWeights(source: ByteSource, header: PackedHeader, memory: WebAssembly.Memory, plan: MemoryPlan, { onProgress, signal }: EngineOptions, check: () => void): Promise<void> {
   for (let done = 0; done < plan.weightBytes;) {
     signal?.throwIfAborted();
+    check();
     const length = Math.min(READ_CHUNK, plan.weightBytes - done);
     await source.read(new Uint8Array(memory.buffer, plan.weights + done, length), header.dataOffset + done);
     done += length;
@@ -124,23 +133,6 @@ function kernelNames(memory: WebAssembly.Memory, exports: Exports, plan: MemoryP
     names[name] = (names[name] ?? 0) + 1;
   }
   return names;
-}
-
-async function startCrew(crew: WorkerPeer[], module: WebAssembly.Module, memory: WebAssembly.Memory, plan: MemoryPlan, threads: number): Promise<void> {
-  const late = new Promise<never>((_, reject) => {
-    setTimeout(() => reject(new EngineCrashError('start of the threads', new Error(`not ready after ${CREW_DEADLINE_MS / 1000} s`))), CREW_DEADLINE_MS).unref?.();
-  });
-  late.catch(() => {});
-  const started = Array.from({ length: threads - 1 }, async (_, i) => {
-    const init: CrewInit = { role: 'crew', module, memory, rank: i + 1, stacks: plan.stacks };
-    const peer = await spawn('worker.js', init);
-    crew.push(peer);
-    await new Promise<void>((resolve, reject) => {
-      peer.onMessage(() => resolve());
-      peer.onCrash(reject);
-    });
-  });
-  await Promise.race([Promise.all(started), late]);
 }
 
 /** Beyond the interface: what tests look at. */

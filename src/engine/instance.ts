@@ -29,16 +29,11 @@ const simdProbe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1,
 
 export const hasRelaxedSimd = (): boolean => WebAssembly.validate(new Uint8Array(relaxedProbe));
 
-/**
- * Threads need a memory that workers can share. Pages that are not cross-origin isolated can create one but not post
- * it, so the constructor's success says nothing.
- */
-export function hasSharedMemory(): boolean {
-  return typeof SharedArrayBuffer === 'function' && (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false;
-}
+/** Whether this JavaScript engine can run any variant at all. */
+export const hasSimd = (): boolean => typeof WebAssembly === 'object' && WebAssembly.validate(new Uint8Array(simdProbe));
 
 export function chooseVariant(tier: 'simd' | 'relaxed' | 'auto', shared: boolean): Variant {
-  if (!WebAssembly.validate(new Uint8Array(simdProbe))) {
+  if (!hasSimd()) {
     throw new EnvironmentError('WebAssembly SIMD', 'Use Node 20 or newer, or a browser of 2023 or later.');
   }
   const relaxed = hasRelaxedSimd();
@@ -49,7 +44,7 @@ export function chooseVariant(tier: 'simd' | 'relaxed' | 'auto', shared: boolean
 }
 
 export async function compile(variant: Variant): Promise<WebAssembly.Module> {
-  return WebAssembly.compile(await readAsset(`wasm/lutra-${variant}.wasm` as AssetName));
+  return WebAssembly.compile(await readAsset(`wasm/lutra-${variant}.wasm` satisfies AssetName));
 }
 
 /** Instances of one module over one memory share everything but their stacks. */

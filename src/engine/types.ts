@@ -27,6 +27,8 @@ export interface SamplingOptions {
 export interface EngineOptions {
   /** Threads, 'auto' settles it by timing. */
   threads: number | 'auto';
+  /** Default 'auto': the fastest that starts. A crew asked for by name is started or refused. */
+  crew?: Crew | 'auto';
   variant: 'simd' | 'relaxed' | 'auto';
   /** Positions a session can hold. */
   context: number;
@@ -36,12 +38,19 @@ export interface EngineOptions {
   reference: boolean;
   onProgress?: (loaded: number, total: number) => void;
   signal?: AbortSignal;
+  /** Milliseconds in which threads have to start; after that one thread does the work. Default 20 s. */
+  startDeadline?: number;
 }
+
+/** Who computes: 'shared': threads over one memory; 'single': one thread. */
+export type Crew = 'shared' | 'single';
 
 /** What really runs. */
 export interface EngineInfo {
   wasm: 'simd' | 'simd-shared' | 'relaxed' | 'relaxed-shared';
-  crew: 'shared' | 'single';
+  crew: Crew;
+  /** Why this crew. */
+  crewReason: string;
   threads: number;
   /** Median seconds of a decode step per thread count tried, when settled by timing. */
   threadTimings: Record<number, number> | null;

@@ -49,7 +49,7 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
   const onAbort = () => void pool?.close(options.signal!.reason);
   try {
     options.signal?.throwIfAborted();
-    const threads = options.threads ?? await cores();
+    const threads = options.threads ?? cores();
     if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 1 to 64`);
     const plan = planFor(source, options);
     pool = await PackPool.start(threads);

@@ -1,21 +1,17 @@
-/** A packing worker: jobs in, tiles out, one after the other. First message: the compiled packers. */
-import { parent } from '../platform/platform.js';
+/** A packing worker: jobs in, tiles out, one after the other. It is started with the compiled packers. */
+import { connect } from '../platform/platform.js';
 import { NotFiniteError, Packers, type RowsJob, type TilesJob } from './packers.js';
 
 export type Request = { id: number } & ({ sum: RowsJob } | { fitHalves: RowsJob } | { tiles: TilesJob });
 export type Reply = { id: number } & ({ result: unknown } | { notFinite: true } | { error: string });
 
-const peer = await parent();
-let packers: Promise<Packers> | undefined;
+const { init, parent: peer } = await connect<{ module: WebAssembly.Module }>();
+const packers = Packers.create(init.module);
 
-peer.onMessage(async (message: { module: WebAssembly.Module } | Request) => {
-  if ('module' in message) {
-    packers = Packers.create(message.module);
-    return;
-  }
+peer.onMessage(async (message: Request) => {
   const { id } = message;
   try {
-    const ready = await packers!;
+    const ready = await packers;
     if ('sum' in message) {
       peer.post({ id, result: ready.sumAbs(message.sum) } satisfies Reply);
     } else if ('fitHalves' in message) {

@@ -79,9 +79,10 @@ class LoadedModel {
   static async load({ openPacked, createEngine }: RuntimeParts, from: string | Uint8Array, options: WireLoadOptions,
     onProgress: (phase: 'pack' | 'load', loaded: number, total: number) => void, signal: AbortSignal): Promise<LoadedModel> {
     const begin = performance.now();
-    const { threads = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
+    const { threads = 'auto', crew = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
     if (threads !== 'auto') whole('threads', threads, 1, 1024);
     if (!['auto', 'simd', 'relaxed'].includes(variant)) throw new BadArgumentError('variant', `${variant} is not known`, 'Use auto, simd or relaxed.');
+    if (!['auto', 'shared', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared or single.');
     whole('maxSessions', maxSessions, 1, 1024);
     const { source, header } = await openPacked(from, options, atMostTenPerSecond((loaded, total) => onProgress('pack', loaded, total)), signal);
     try {
@@ -90,7 +91,7 @@ class LoadedModel {
       whole('context', context, 2, config.contextLength);
       const tokenizer = new Tokenizer(await tokenizerBytes(source, header), config, source.name);
       const engine = await createEngine(source, header, {
-        threads, variant, context, reference, signal,
+        threads, crew, variant, context, reference, signal,
         maxSessions: maxSessions + 1,
         onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
       });

@@ -5,6 +5,7 @@ import { readPackedHeader } from '../formats/packed.js';
 import type { ByteSource, PackedHeader } from '../formats/types.js';
 import { pack } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
+import { builtin } from '../platform/builtin.js';
 import { bytesSource } from '../platform/platform.js';
 import type { WireLoadOptions } from './types.js';
 
@@ -49,6 +50,5 @@ export async function localPath(location: string): Promise<string> {
   if (!location.startsWith('file:')) {
     throw new UnsupportedFormatError(location, 'URL', 'only file URLs can be opened', 'Download the model, or fetch its bytes and pass them.');
   }
-  const { fileURLToPath } = await import('node:url');
-  return fileURLToPath(location);
+  return builtin('node:url').fileURLToPath(location);
 }

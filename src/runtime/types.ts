@@ -1,6 +1,6 @@
 /** The types of the public API, shared by both sides of the worker's border. */
 import type { Bits } from '../pack/pack.js';
-import type { EngineInfo, EngineOptions } from '../engine/types.js';
+import type { Crew, EngineInfo, EngineOptions } from '../engine/types.js';
 import type { ModelConfig } from '../formats/types.js';
 
 /** Path or file URL of a model, or the bytes of a packed one. */
@@ -22,6 +22,8 @@ export interface LoadProgress {
 export interface LoadOptions {
   /** Threads that compute; 'auto' (default) times a few counts and takes the fastest. */
   threads?: number | 'auto';
+  /** Who computes: 'shared': threads over one memory; 'single': one. Default 'auto': the fastest that starts; `info().crewReason` says why. */
+  crew?: Crew | 'auto';
   /** Tokens a session holds, prompt and answer together. Default: what the model was trained for, at most 2048. */
   context?: number;
   /** Sessions that can exist at once besides the model's own. Default 1. Each costs `info().memoryBytes.kvPerSession`. */

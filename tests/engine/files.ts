@@ -2,7 +2,7 @@
 import { planPacked } from '../../src/formats/packed.js';
 import { PackedWriter } from '../../src/formats/packed-writer.js';
 import type { ByteSource, PackedHeader } from '../../src/formats/types.js';
-import { fileSink } from '../../src/pack/sink.js';
+import { fileSink } from '../../src/platform/platform.js';
 
 const CHUNK = 16 << 20;
 

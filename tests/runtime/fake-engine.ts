@@ -62,7 +62,7 @@ function fakeEngine(log: Log, { next = chaotic, rowMs = 0 }: FakeOptions): Engin
   };
   return {
     info: {
-      wasm: 'simd', crew: 'single', threads: 1, threadTimings: null, level: 'kernels', kernels: { fake: 1 }, kvType: 'f32',
+      wasm: 'simd', crew: 'single', crewReason: 'a fake', threads: 1, threadTimings: null, level: 'kernels', kernels: { fake: 1 }, kvType: 'f32',
       memoryBytes: { weights: 0, workspace: 0, kvPerSession: 0 },
     },
     maxRows: 4,

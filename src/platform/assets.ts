@@ -1,0 +1,33 @@
+/** The package's own files: where they are, and their bytes. */
+import { FileAccessError } from '../errors.js';
+import { beside } from './beside.js';
+import { builtin } from './builtin.js';
+
+export type AssetName = 'worker.js' | 'pack-worker.js' | 'wasm/packers.wasm'
+  | 'wasm/lutra-simd.wasm' | 'wasm/lutra-simd-shared.wasm' | 'wasm/lutra-relaxed.wasm' | 'wasm/lutra-relaxed-shared.wasm';
+
+/** A URL, or the file itself, gzipped. */
+export type Asset = string | Uint8Array<ArrayBuffer>;
+export type AssetTable = Readonly<Partial<Record<AssetName, Asset>>>;
+
+let table: AssetTable | undefined;
+
+/** A worker is told by its parent, since bundlers rename files and rewrite only what the page imports. */
+export function useAssets(given: AssetTable): void { table = given; }
+export function allAssets(): AssetTable { return table ??= beside(); }
+
+export async function readAsset(name: AssetName): Promise<Uint8Array<ArrayBuffer>> {
+  const asset = allAssets()[name];
+  if (asset === undefined) throw new FileAccessError(name, 'is not part of this build', 'Use the entry `lutra` or `lutra/inline`.');
+  if (typeof asset !== 'string') return inflate(asset);
+  if (asset.startsWith('file:')) return new Uint8Array(await builtin('node:fs/promises').readFile(new URL(asset)));
+  const hint = 'Serve all files of the package\'s dist folder, or use `lutra/inline`.';
+  const response = await fetch(asset).catch(cause => { throw new FileAccessError(asset, String(cause), hint, { cause }); });
+  if (!response.ok) throw new FileAccessError(asset, `HTTP status ${response.status}`, hint);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+export async function inflate(gzipped: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  const stream = new Blob([gzipped]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}

@@ -1,0 +1,150 @@
+/**
+ * Workers: `spawn` on one side, `connect` on the other. A worker first says that it runs; the answer tells it where the
+ * package's files are, and what it is for. One that says nothing is given up after a while: nobody waits for ever.
+ */
+import { EngineCrashError, EnvironmentError, LutraError } from '../errors.js';
+import { allAssets, inflate, useAssets, type Asset, type AssetTable } from './assets.js';
+import { builtin, isServer } from './builtin.js';
+
+/** The other end of a message channel: a worker seen from outside, or the parent seen from a worker. */
+export interface Peer {
+  post(message: unknown, transfer?: readonly ArrayBuffer[]): void;
+  onMessage(listener: (message: any) => void): void;
+}
+
+export interface WorkerPeer extends Peer {
+  /** Called at most once, when the worker dies without having been terminated. */
+  onCrash(listener: (error: LutraError) => void): void;
+  terminate(): Promise<void>;
+}
+
+const HELLO = 'lutra: a worker runs';
+interface Welcome { assets: AssetTable; init: unknown }
+
+export interface SpawnOptions {
+  /** The worker alone does not keep the process alive. */
+  unref?: boolean;
+  /** Milliseconds in which it has to run. */
+  deadline?: number;
+}
+
+/**
+ * Starts a worker and hands it `init`. Resolves when it runs.
+ * @throws EnvironmentError when it does not start, or not in time
+ */
+export async function spawn(name: 'worker.js' | 'pack-worker.js', init: unknown, { unref = false, deadline = 30_000 }: SpawnOptions = {}): Promise<WorkerPeer> {
+  const hint = 'If scripts are loaded from other origins, or a policy forbids workers, allow `worker-src blob:`; `lutra/inline` needs no other file.';
+  const fail = (reason: unknown) => new EnvironmentError(`a worker (${name}: ${reason instanceof Error ? reason.message : reason})`, hint);
+  let over = false, running = false;
+  let heard: (message: unknown) => void, died: (error: LutraError) => void = () => {};
+  const crash = (cause: unknown) => {
+    if (over) return;
+    over = true;
+    died(running ? new EngineCrashError(name, cause) : fail(cause));
+  };
+
+  const asset = allAssets()[name];
+  if (asset === undefined) throw fail('not part of this build');
+  const worker = await (isServer ? startThread : startWeb)(asset, message => heard(message), crash, unref).catch(error => { throw error instanceof LutraError ? error : fail(error); });
+  const peer: WorkerPeer = {
+    post: worker.post,
+    onMessage: listener => { heard = listener; },
+    onCrash: listener => { died = listener; },
+    async terminate() {
+      over = true;
+      await worker.terminate();
+    },
+  };
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      died = reject;
+      heard = message => { if (message === HELLO) resolve(); };
+      timer = setTimeout(() => reject(fail(`not running after ${deadline / 1000} s`)), deadline);
+    });
+    peer.post({ assets: allAssets(), init } satisfies Welcome);
+  } catch (error) {
+    await peer.terminate();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    worker.started();
+  }
+  running = true;
+  died = () => {};
+  return peer;
+}
+
+interface RawWorker {
+  post: Peer['post'];
+  terminate(): Promise<void>;
+  /** What was needed to start it is needed no more. */
+  started(): void;
+}
+type Start = (asset: Asset, heard: (message: unknown) => void, crash: (cause: unknown) => void, unref: boolean) => Promise<RawWorker>;
+
+const startThread: Start = async (asset, heard, crash, unref) => {
+  const { Worker } = builtin('node:worker_threads');
+  const url = typeof asset === 'string' ? asset : `data:text/javascript;charset=utf-8,${encodeURIComponent(await text(asset))}`;
+  // No flags of the parent: `node --input-type=module -e …` would hand down one that a file cannot start with.
+  const worker = new Worker(new URL(url), { execArgv: [] });
+  worker.on('error', crash);
+  worker.on('exit', code => crash(new Error(`it exited with code ${code}`)));
+  worker.on('message', heard);
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer as ArrayBuffer[]),
+    terminate: async () => { await worker.terminate(); },
+    started: () => { if (unref) worker.unref(); },
+  };
+};
+
+const startWeb: Start = async (asset, heard, crash) => {
+  // A worker's script has to be of the page's origin: a script from elsewhere is imported by one that is.
+  const isOwn = typeof asset === 'string' && new URL(asset).origin === globalThis.origin;
+  const url = isOwn ? asset : URL.createObjectURL(new Blob([typeof asset === 'string' ? `import ${JSON.stringify(asset)};` : await text(asset)], { type: 'text/javascript' }));
+  const worker = new globalThis.Worker(url, { type: 'module' });
+  worker.addEventListener('error', event => {
+    event.preventDefault?.();
+    crash(event.error ?? event.message ?? 'its script could not be loaded');
+  });
+  worker.addEventListener('message', event => heard(event.data));
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer as ArrayBuffer[]),
+    terminate: async () => worker.terminate(),
+    started: () => { if (url !== asset) URL.revokeObjectURL(url); },
+  };
+};
+
+const text = async (gzipped: Uint8Array<ArrayBuffer>) => new TextDecoder().decode(await inflate(gzipped));
+
+/** In a worker: says that it runs; resolves to what it is for, and its parent. */
+export function connect<Init>(): Promise<{ init: Init; parent: Peer }> {
+  const early: unknown[] = [];
+  let heard = (message: unknown): void => { early.push(message); };
+  const post: Peer['post'] = (message, transfer = []) => {
+    if (port) port.postMessage(message, transfer as ArrayBuffer[]);
+    else (globalThis as unknown as Worker).postMessage(message, transfer as ArrayBuffer[]);
+  };
+  const parent: Peer = {
+    post,
+    onMessage(listener) {
+      heard = listener;
+      early.splice(0).forEach(listener);
+    },
+  };
+  const port = isServer ? builtin('node:worker_threads').parentPort : null;
+  const welcome = new Promise<{ init: Init; parent: Peer }>(resolve => {
+    let first = true;
+    const receive = (message: unknown) => {
+      if (!first) return heard(message);
+      first = false;
+      const { assets, init } = message as Welcome;
+      useAssets(assets);
+      resolve({ init: init as Init, parent });
+    };
+    if (port) port.on('message', receive);
+    else globalThis.addEventListener('message', event => receive((event as MessageEvent).data));
+  });
+  post(HELLO);
+  return welcome;
+}

@@ -1,0 +1,93 @@
+/** A function with the library, run somewhere else: in another server runtime or on a page of a browser. It must not refer to anything outside itself. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { openPage, type BrowserName } from './browser.js';
+import { repoRoot } from './paths.js';
+import { startServer, type ServerOptions } from './server.js';
+
+type Library = typeof import('lutra');
+export type Job<Args, Result> = (lutra: Library, args: Args) => Promise<Result>;
+
+const MARK = '@@result ';
+const describe = 'error => ({ name: error.name, message: error.message, code: error.code, hint: error.hint, stack: error.stack })';
+
+export interface ServerJobOptions {
+  /** The library's file. Default: dist/index.js. */
+  entry?: string;
+  /** Milliseconds. Default 120 s. */
+  limit?: number;
+  env?: Record<string, string>;
+}
+
+/** Runs `job` in a server runtime whose command line begins with `command`. */
+export async function runOnServer<Args, Result>(command: readonly string[], job: Job<Args, Result>, args: Args, { entry = join(repoRoot, 'dist', 'index.js'), limit = 120_000, env = {} }: ServerJobOptions = {}): Promise<Result> {
+  const folder = mkdtempSync(join(tmpdir(), 'lutra-'));
+  try {
+    const script = join(folder, 'job.mjs');
+    writeFileSync(script, `import * as lutra from ${JSON.stringify(pathToFileURL(entry))};
+      const report = await (${job})(lutra, ${JSON.stringify(args)}).then(result => ({ result }), error => ({ error: (${describe})(error) }));
+      console.log(${JSON.stringify(MARK)} + JSON.stringify(report));`);
+    const { output, code } = await execute([...command, script], limit, env);
+    const line = output.split('\n').find(line => line.startsWith(MARK));
+    if (!line) throw new Error(`no result (${code})\n${output}`);
+    return settle(JSON.parse(line.slice(MARK.length)));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function execute([program, ...args]: string[], limit: number, env: Record<string, string>): Promise<{ output: string; code: number | string | null }> {
+  return new Promise(resolve => {
+    const child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1', ...env } });
+    let output = '';
+    const timer = setTimeout(() => child.kill('SIGKILL'), limit);
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', text => { output += text; });
+    child.on('error', error => { output += error.stack; });
+    child.on('close', (code, signal) => { clearTimeout(timer); resolve({ output, code: signal ?? code }); });
+  });
+}
+
+export interface PageJobOptions extends ServerOptions {
+  /** The library's path on the server. Default '/dist/index.js'. */
+  entry?: string;
+  /** Milliseconds. Default 120 s. */
+  limit?: number;
+}
+
+/** Runs `job` on a page of the checkout's server. */
+export function runOnPage<Args, Result>(browser: BrowserName, job: Job<Args, Result>, args: Args, { entry = '/dist/index.js', ...options }: PageJobOptions = {}): Promise<Result> {
+  const page = `<!doctype html><meta charset="utf-8"><title>job</title><script type="module">
+    const send = report => fetch('/report', { method: 'POST', body: JSON.stringify(report) });
+    const describe = ${describe};
+    addEventListener('error', event => send({ error: { name: 'error event', message: event.message } }));
+    import(${JSON.stringify(entry)}).then(lutra => (${job})(lutra, ${JSON.stringify(args)})).then(result => send({ result }), error => send({ error: describe(error) }));
+  </script>`;
+  return reportOf(browser, '/job.html', { ...options, pages: { ...options.pages, '/job.html': page } });
+}
+
+/** Opens the server's page `path`; what it posts to /report, `{result}` or `{error}`. */
+export async function reportOf<Result>(browser: BrowserName, path: string, { limit = 120_000, ...options }: PageJobOptions): Promise<Result> {
+  let arrived: (report: any) => void, timer: ReturnType<typeof setTimeout> | undefined;
+  const report = new Promise<any>(resolve => { arrived = resolve; });
+  const server = await startServer({ ...options, onReport: report => arrived(report) });
+  const page = await openPage(browser, server.origin + path);
+  try {
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`${browser}: no report after ${limit / 1000} s\n${page.log()}`)), limit);
+    });
+    return settle(await Promise.race([report, late]));
+  } finally {
+    clearTimeout(timer);
+    await page.close();
+    await server.close();
+  }
+}
+
+function settle(report: { result?: any; error?: { name: string; message: string; stack?: string } }): any {
+  if (!report.error) return report.result;
+  const { name, message, stack, ...rest } = report.error;
+  throw Object.assign(new Error(`${name}: ${message}\n${stack ?? ''}`), { remote: { name, message, ...rest } });
+}
