@@ -65,10 +65,12 @@ async function main(args) {
   }));
   tests.sort((a, b) => a.file < b.file ? -1 : 1);
   if (tests.some(test => readFileSync(test.file, 'utf8').includes('build/runtimes.mjs'))) {
-    await attempt('installing other versions of Node', async () => {
-      const { majors, nodeBinary } = await import('./runtimes.mjs');
-      for (const major of majors) await nodeBinary(major);
-    });
+    // Before the tests' time begins to count. What cannot be had is the tests' to say.
+    const { servers, browsers, runtime } = await import('./runtimes.mjs');
+    for (const name of [...servers, ...browsers]) {
+      const { missing } = await runtime(name);
+      if (missing) say(`  ${name}: ${missing}`);
+    }
   }
   say(`running ${tests.length} test files`);
   await inParallel(tests.filter(test => !test.serial).map(test => () => runFile(test)), 2);

@@ -53,7 +53,8 @@ test('all versions of Node agree', () => {
   assert.is(new Set(Object.values(first!)).size, Object.keys(first!).length, 'two models do the same');
 });
 
-if (!sharedDir()) skip(test, 'real models in the matrix', 'LUTRA_SHARED is not there');
+// What is printed in the other versions of Node is read as JSON.
+if (!sharedDir() && process.argv[2] !== '--matrix') skip(test, 'real models in the matrix', 'LUTRA_SHARED is not there');
 
 if (process.argv[2] === '--matrix') console.log(JSON.stringify({ version: process.version, results: await runMatrix(process.argv.slice(3)) }));
 else test.run();

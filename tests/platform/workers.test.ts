@@ -9,9 +9,11 @@ const scripted = (script: string) => useAssets({ 'worker.js': `data:text/javascr
 const alive = 'import { parentPort } from "node:worker_threads"; parentPort.postMessage("lutra: a worker runs");';
 
 test('one that does not start is an error with a reason, in time', async () => {
-  for (const [script, reason] of [['setTimeout(() => {}, 60_000)', /not running after 0.2 s/], ['throw new Error("bad luck")', /bad luck/], ['}', /Unexpected token/], ['process.exit(3)', /code 3/]] as const) {
+  for (const [script, reason, deadline] of [
+    ['setTimeout(() => {}, 60_000)', /not running after 0.2 s/, 200], ['throw new Error("bad luck")', /bad luck/, 20_000], ['}', /Unexpected token/, 20_000], ['process.exit(3)', /code 3/, 20_000],
+  ] as const) {
     scripted(script);
-    const error = await spawn('worker.js', null, { deadline: 200 }).catch(error => error);
+    const error = await spawn('worker.js', null, { deadline }).catch(error => error);
     assert.instance(error, EnvironmentError);
     assert.match(error.message, reason);
   }
