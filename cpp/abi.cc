@@ -3,6 +3,7 @@
 #include "kernels/kernels.h"
 #include "math.h"
 #include "model/forward.h"
+#include "model/rope.h"
 #include "model/sample.h"
 #include "parallel/crew.h"
 
@@ -69,6 +70,10 @@ static const Ops& formOf(uint32_t reference) { return reference ? referenceOps :
 
 LUTRA_EXPORT void rmsNorm(float* h, const float* x, const float* w, uint32_t n, float eps, uint32_t reference) {
   formOf(reference).rmsNorm(h, x, w, n, eps);
+}
+LUTRA_EXPORT void ropeAngles(const Rope* rope, uint32_t headDim, uint32_t position, double* frequencies, float* angles) {
+  const double attention = ropeFrequencies(*rope, headDim, frequencies);
+  ropeAngles(frequencies, attention, headDim, position, angles);
 }
 LUTRA_EXPORT void rope(float* head, const float* angles, uint32_t headDim, uint32_t reference) {
   formOf(reference).rope(head, angles, headDim);

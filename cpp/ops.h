@@ -50,7 +50,7 @@ const Kernel* kernelFor(const Part& part);
 struct Ops {
   MatMul matMul[4];  // by Layout; null: the kernel of the table
   Prepare prepare[5];  // by Prep
-  // h[i] = (x[i] / rms(x)) * w[i], rms(x) = sqrt(mean x^2 + eps).                                x, h: [n]
+  // h[i] = (x[i] / rms(x)) * w[i], rms(x) = sqrt(mean x^2 + eps). h may be x.                     x, h: [n]
   void (*rmsNorm)(float* h, const float* x, const float* w, uint32_t n, float eps);
   // Rotates dimension i with i + headDim/2 by the angle whose cosine and sine are rope[i], rope[i + headDim/2].
   void (*rope)(float* head, const float* rope, uint32_t headDim);

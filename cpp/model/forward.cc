@@ -1,6 +1,6 @@
 #include "model/forward.h"
 #include <initializer_list>
-#include "math.h"
+#include "model/rope.h"
 
 namespace lutra {
 namespace {
@@ -20,6 +20,8 @@ struct State {
   uint32_t kvRows;    // k, v: nHeadsKv * headDim
   uint32_t ldWide;    // longest of the vectors below, padded
   float *x, *q, *k, *v, *attended, *gate, *up, *rope, *logits, *partial;
+  double* frequencies;   // of RoPE: [headDim / 2]
+  double ropeAttention;  // and the factor of its cosines and sines
   float* scratch[MAX_THREADS];  // a vector, then attention scores
   uint32_t ldScores, ldLogits;
   Stage stages[kStages];  // of a layer
@@ -73,6 +75,7 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   s.ldLogits = padded(model.vocabSize);
   for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldWide);
   s.partial = arena.take<float>(uint64_t{SEGMENTS} * MAX_ROWS * s.ldWide);
+  s.frequencies = arena.take<double>(model.headDim / 2);
   s.rope = arena.take<float>(uint64_t{MAX_ROWS} * model.headDim);
   s.logits = arena.take<float>(uint64_t{MAX_ROWS} * s.ldLogits);
   for (float*& p : s.scratch) p = arena.take<float>(uint64_t{s.ldWide} + s.ldScores);
@@ -91,18 +94,6 @@ void gatherRow(const Linear& l, uint32_t row, float* x) {
     x[k] = part.layout == static_cast<uint32_t>(Layout::int8)
                ? static_cast<float>(reinterpret_cast<const int8_t*>(tile)[k / 2 * 32 + 2 * r + k % 2]) * l.rowScale[row]
                : reinterpret_cast<const float*>(tile)[k * TILE_ROWS + r];
-  }
-}
-
-// Cosines and sines of position * ropeTheta^(-2i / headDim), i < headDim / 2 (RoFormer, eq. 15).
-void ropeAngles(const Model& model, uint32_t position, float* rope) {
-  const uint32_t half = model.headDim / 2;
-  const double logTheta = logarithm64(model.ropeTheta);
-  for (uint32_t i = 0; i < half; i++) {
-    double sine, cosine;
-    sineCosine64(position * exponential64(-2.0 * i / model.headDim * logTheta), &sine, &cosine);
-    rope[i] = static_cast<float>(cosine);
-    rope[i + half] = static_cast<float>(sine);
   }
 }
 
@@ -154,7 +145,7 @@ void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float*
   });
 }
 
-// q, k, v in pieces of whole heads; as nobody else touches them, RoPE and the KV cache follow at once.
+// q, k, v in pieces of whole heads; as nobody else touches them, their norms, RoPE and the KV cache follow at once.
 void qkv(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
   const Layer& y = model.layers[layer];
@@ -168,17 +159,21 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
       for (uint32_t h = tiles.begin * TILE_ROWS / headDim; h < tiles.end * TILE_ROWS / headDim && h < heads; h++) work(m, h);
     }
   };
-  const auto rotate = [&](float* v, uint32_t m, uint32_t h) { w.ops.rope(v + m * s.ldWide + h * headDim, s.rope + m * headDim, headDim); };
+  const auto rotate = [&](float* v, const float* norm, uint32_t m, uint32_t h) {
+    float* head = v + m * s.ldWide + h * headDim;
+    if (norm) w.ops.rmsNorm(head, head, norm, headDim, model.normEps);
+    w.ops.rope(head, s.rope + m * headDim, headDim);
+  };
   w.eachPiece(q.count() + kv.count(), [&](uint32_t piece) {
     if (piece < q.count()) {
       apply(w, s, s.acts, *y.q, s.q, q[piece]);
-      eachHead(q[piece], model.nHeads, [&](uint32_t m, uint32_t h) { rotate(s.q, m, h); });
+      eachHead(q[piece], model.nHeads, [&](uint32_t m, uint32_t h) { rotate(s.q, y.qNorm, m, h); });
     } else {
       const Range tiles = kv[piece - q.count()];
       apply(w, s, s.acts, *y.k, s.k, tiles);
       apply(w, s, s.acts, *y.v, s.v, tiles);
       eachHead(tiles, model.nHeadsKv, [&](uint32_t m, uint32_t h) {
-        rotate(s.k, m, h);
+        rotate(s.k, y.kNorm, m, h);
         storeKv(s, m, layer, h);
       });
     }
@@ -236,7 +231,7 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
 void embed(const Worker& w, State& s) {
   for (uint32_t m = w.rank; m < s.m; m += w.ranks) {
     gatherRow(*s.model->embedding, s.rows[m].token, s.x + m * s.ldWide);
-    ropeAngles(*s.model, s.rows[m].position, s.rope + m * s.model->headDim);
+    ropeAngles(s.frequencies, s.ropeAttention, s.model->headDim, s.rows[m].position, s.rope + m * s.model->headDim);
   }
 }
 
@@ -254,6 +249,7 @@ void setRows(const Row* rows, uint32_t m) {
   s.m = m;
   s.acts.use(m);
   s.downActs.use(m);
+  s.ropeAttention = ropeFrequencies(*s.model->rope, s.model->headDim, s.frequencies);  // not in bind: weights come later
   s.nWanted = 0;
   for (uint32_t i = 0; i < m; i++) {
     s.rows[i] = rows[i];

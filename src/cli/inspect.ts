@@ -68,9 +68,9 @@ async function describeSource(file: string, source: SourceModel): Promise<Report
   try {
     const matrices = [...source.matrices].map(([name, { encoding, rows, cols, codes, scales }]) => (
       { name, type: encoding, shape: [rows, cols], bytes: rows * (codes.length + (scales?.length ?? 0)) }));
-    const norms = [...source.norms].map(([name, { length }]) => ({ name, type: 'f32', shape: [length], bytes: 4 * length }));
+    const vectors = [...source.vectors].map(([name, { length }]) => ({ name, type: 'f32', shape: [length], bytes: 4 * length }));
     return {
-      file, packed: false, bytes: source.bytes, config: source.config, tensors: [...matrices, ...norms], bitsPerWeight: null,
+      file, packed: false, bytes: source.bytes, config: source.config, tensors: [...matrices, ...vectors], bitsPerWeight: null,
       memory: memory(source.config, null), provenance: source.provenance,
     };
   } finally {
@@ -78,8 +78,8 @@ async function describeSource(file: string, source: SourceModel): Promise<Report
   }
 }
 
-function memory({ nLayers, nHeadsKv, headDim, contextLength }: ModelConfig, weights: number | null): Report['memory'] {
-  const context = Math.min(contextLength, 2048);
+function memory({ nLayers, nHeadsKv, headDim, contextLength, slidingWindow }: ModelConfig, weights: number | null): Report['memory'] {
+  const context = Math.min(contextLength, slidingWindow ?? Infinity, 2048);
   const kvPerToken = 2 * 4 * nLayers * nHeadsKv * headDim;
   return { weights, kvPerToken, kvPerSession: kvPerToken * context, context };
 }

@@ -1,5 +1,6 @@
 /** The engine of one model: memory, weights, crew, passes. Lives in a worker, because it blocks while it computes. */
 import { BadArgumentError, BadModelFileError, DisposedError, EngineCrashError, OutOfMemoryError, UnsupportedFormatError } from '../errors.js';
+import { ROPE_DIVISORS } from '../formats/packed.js';
 import type { ByteSource, PackedHeader } from '../formats/types.js';
 import { MAX_ROWS, sizeOfRow, writeRow, writeSampling } from '../generated/layout.js';
 import { cores, now, whyNotShared, yieldToEvents } from '../platform/platform.js';
@@ -20,6 +21,9 @@ export async function createEngine(source: ByteSource, header: PackedHeader, opt
   checkRunnable(source.name, header);
   if (!(options.context >= 1 && options.context <= config.contextLength)) {
     throw new BadArgumentError('context', `${options.context} is not in 1..${config.contextLength}`, 'The model was trained for no more positions.');
+  }
+  if (config.slidingWindow !== null && options.context > config.slidingWindow) {
+    throw new BadArgumentError('context', `${options.context} is more than the model's sliding window of ${config.slidingWindow}`, 'Attention beyond the window is not there yet: use a context up to it.');
   }
   const choice = chooseCrew(options, cores(), whyNotShared());
   try {
@@ -121,6 +125,7 @@ function checkFinite(path: string, header: PackedHeader, memory: WebAssembly.Mem
     if (dtype !== 'F32') continue;
     const values = new Float32Array(memory.buffer, plan.weights + begin, (end - begin) / 4);
     if (!values.every(Number.isFinite)) throw new BadModelFileError(path, name, 'holds a value that is not finite');
+    if (name === ROPE_DIVISORS && !values.subarray(0, header.config.headDim / 2).every(value => value >= 1e-3)) throw new BadModelFileError(path, name, 'holds a value below 0.001');
   }
 }
 

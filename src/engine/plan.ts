@@ -9,10 +9,11 @@
  *   workspace       what a pass writes
  *   KV caches       one slot per session; memory grows slot by slot, up to the maximum
  */
+import { ROPE_DIVISORS } from '../formats/packed.js';
 import type { PackedHeader } from '../formats/types.js';
 import {
-  ALIGN, Activation, Coding, HEAP_BASE, KV_BLOCK, Layout, MAX_ROWS, MAX_THREADS, STACK_BYTES, TILE_ROWS, sizeOfLayer, sizeOfLinear,
-  sizeOfModel, sizeOfPart, sizeOfRow, sizeOfSampling, writeLayer, writeLinear, writeModel, writePart,
+  ALIGN, Activation, Coding, HEAP_BASE, KV_BLOCK, Layout, MAX_ROWS, MAX_THREADS, RopeScaling, STACK_BYTES, TILE_ROWS, sizeOfLayer, sizeOfLinear,
+  sizeOfModel, sizeOfPart, sizeOfRope, sizeOfRow, sizeOfSampling, writeLayer, writeLinear, writeModel, writePart, writeRope,
 } from '../generated/layout.js';
 
 export const align = (n: number, to: number = ALIGN): number => Math.ceil(n / to) * to;
@@ -44,7 +45,7 @@ export function planMemory(header: PackedHeader, context: number): MemoryPlan {
   const nParts = Object.values(linears).reduce((n, linear) => n + linear.parts.length, 0);
   let at = HEAP_BASE;
   const take = (bytes: number) => { const start = at; at = align(at + bytes); return start; };
-  const model = take(sizeOfModel + config.nLayers * sizeOfLayer + Object.keys(linears).length * sizeOfLinear + nParts * sizeOfPart + 4 * ALIGN);
+  const model = take(sizeOfModel + sizeOfRope + config.nLayers * sizeOfLayer + Object.keys(linears).length * sizeOfLinear + nParts * sizeOfPart + 4 * ALIGN);
   const stacks = take(MAX_THREADS * STACK_BYTES);
   const rows = take(MAX_ROWS * sizeOfRow);
   const sampling = take(sizeOfSampling);
@@ -68,6 +69,7 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
   let at = plan.model;
   const take = (bytes: number) => { const start = at; at = align(at + bytes, 8); return start; };
   take(sizeOfModel);
+  const rope = take(sizeOfRope);
   const layers = take(config.nLayers * sizeOfLayer);
 
   const addresses: Record<string, number> = {};
@@ -92,14 +94,20 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
     writeLayer(view, layers + i * sizeOfLayer, {
       attnNorm: tensor(`layers.${i}.attn.norm`), attnSubNorm: optional(`layers.${i}.attn.subNorm`),
       q: linear('attn.q'), k: linear('attn.k'), v: linear('attn.v'), o: linear('attn.o'),
+      qNorm: optional(`layers.${i}.attn.qNorm`), kNorm: optional(`layers.${i}.attn.kNorm`),
       ffnNorm: tensor(`layers.${i}.ffn.norm`), ffnSubNorm: optional(`layers.${i}.ffn.subNorm`),
       gate: linear('ffn.gate'), up: linear('ffn.up'), down: linear('ffn.down'),
     });
   }
+  const { type = 'none', ...scaling } = config.ropeScaling ?? {};
+  writeRope(view, rope, {
+    theta: config.ropeTheta, factor: 1, originalLength: 1, low: 1, high: 1, ...scaling, attention: 'attention' in scaling ? scaling.attention ?? 0 : 0,
+    truncate: 'truncate' in scaling && scaling.truncate ? 1 : 0, scaling: RopeScaling[type], divisors: optional(ROPE_DIVISORS),
+  });
   writeModel(view, plan.model, {
     dim: config.dim, hiddenDim: config.hiddenDim, nLayers: config.nLayers, nHeads: config.nHeads, nHeadsKv: config.nHeadsKv,
     headDim: config.headDim, vocabSize: config.vocabSize, contextLength: context, normEps: config.normEps,
-    activation: Activation[config.activation], ropeTheta: config.ropeTheta, layers, embedding: addresses.embedding!,
+    activation: Activation[config.activation], rope, layers, embedding: addresses.embedding!,
     norm: tensor('norm'), head: addresses.head ?? addresses.embedding!, reference: reference ? 1 : 0,
   });
 }

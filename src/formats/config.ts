@@ -1,7 +1,7 @@
 /** What a model's configuration may be. Bounds keep every product of sizes exact in a double. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
 import { isObject } from './bytes.js';
-import type { ModelConfig } from './types.js';
+import type { ModelConfig, RopeScaling } from './types.js';
 
 const SIZE_LIMIT = 2 ** 24;
 
@@ -9,6 +9,25 @@ const size = (value: unknown) => Number.isInteger(value) && (value as number) >=
 const positive = (value: unknown) => Number.isFinite(value) && (value as number) > 0;
 const boolean = (value: unknown) => typeof value === 'boolean';
 const isId = (value: unknown) => Number.isInteger(value) && (value as number) >= 0 && (value as number) < SIZE_LIMIT;
+
+const inRange = (low: number, high: number) => (value: unknown) => typeof value === 'number' && value >= low && value <= high;
+const scalingRules: Record<RopeScaling['type'], Record<string, (value: unknown) => boolean>> = {
+  linear: {},
+  llama3: { originalLength: size, low: inRange(1e-3, 1e6), high: inRange(1e-3, 1e6) },
+  yarn: {
+    originalLength: size, low: inRange(1e-3, 1e6), high: inRange(1e-3, 1e6), truncate: boolean,
+    attention: value => value === null || inRange(1e-3, 1e3)(value),
+  },
+};
+
+/** Fields of this type of scaling, all of them and no others; blended between two different borders. */
+function isRopeScaling(value: unknown): boolean {
+  if (value === null) return true;
+  if (!isObject(value) || typeof value.type !== 'string' || !Object.hasOwn(scalingRules, value.type)) return false;
+  const { type, factor, ...rest } = value, fields = scalingRules[type as RopeScaling['type']];
+  return inRange(1e-3, 1e6)(factor) && Object.keys(rest).every(field => Object.hasOwn(fields, field))
+    && Object.entries(fields).every(([field, check]) => check(rest[field])) && (type !== 'llama3' || rest.low < rest.high);
+}
 
 const rules: Record<keyof ModelConfig, [check: (value: unknown) => boolean, expected: string]> = {
   architecture: [value => typeof value === 'string', 'a string'],
@@ -21,7 +40,9 @@ const rules: Record<keyof ModelConfig, [check: (value: unknown) => boolean, expe
   vocabSize: [size, `1 to ${SIZE_LIMIT}`],
   contextLength: [size, `1 to ${SIZE_LIMIT}`],
   normEps: [positive, 'a positive number'],
-  ropeTheta: [positive, 'a positive number'],
+  ropeTheta: [inRange(1, 1e30), '1 or more'],
+  ropeScaling: [isRopeScaling, 'null or a known scaling with its numbers'],
+  slidingWindow: [value => value === null || size(value), `null or 1 to ${SIZE_LIMIT}`],
   activation: [value => value === 'silu' || value === 'relu2', "'silu' or 'relu2'"],
   tiedHead: [boolean, 'true or false'],
   bosId: [value => value === null || isId(value), 'null or a token id'],
@@ -29,13 +50,17 @@ const rules: Record<keyof ModelConfig, [check: (value: unknown) => boolean, expe
   addBos: [boolean, 'true or false'],
 };
 
+/** Fields that a file may leave out, and what that means. */
+const defaults: Partial<ModelConfig> = { ropeScaling: null, slidingWindow: null };
+
 /** A fresh, checked configuration; `path` is the file it came from. */
 export function checkConfig(value: unknown, path: string): ModelConfig {
   if (!isObject(value)) throw new BadModelFileError(path, 'config', 'is not an object');
   const config: Record<string, unknown> = {};
   for (const [field, [check, expected]] of Object.entries(rules)) {
-    if (!check(value[field])) throw new BadModelFileError(path, `config.${field}`, `${JSON.stringify(value[field])} is not ${expected}`);
-    config[field] = value[field];
+    const given = value[field] === undefined ? defaults[field as keyof ModelConfig] : value[field];
+    if (!check(given)) throw new BadModelFileError(path, `config.${field}`, `${JSON.stringify(given)} is not ${expected}`);
+    config[field] = given;
   }
   for (const field of Object.keys(value)) {
     if (!Object.hasOwn(rules, field)) {

@@ -5,7 +5,7 @@ import { readBytes } from './bytes.js';
 import { checkConfig } from './config.js';
 import { readGguf, type Gguf, type GgufTensor, type Metadata } from './gguf.js';
 import { readGgufTokenizer } from './gguf-tokenizer.js';
-import { linearShapes, normLengths } from './packed.js';
+import { linearShapes, vectorLengths } from './packed.js';
 import { adjacentPairRow, type Encoding, type SourceMatrix, type SourceModel } from './source.js';
 import type { ByteSource, ModelConfig } from './types.js';
 
@@ -135,7 +135,7 @@ function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size
 type Tokens = Omit<ReturnType<typeof readGgufTokenizer>, 'tokenizerJson'>;
 
 /** Tensors -> matrices and norms. Every tensor must find its place. */
-async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, path: string): Promise<Pick<SourceModel, 'matrices' | 'norms'>> {
+async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, path: string): Promise<Pick<SourceModel, 'matrices' | 'vectors'>> {
   const used = new Set<string>();
   const find = (name: string, dims: number[]): GgufTensor => {
     const tensor = tensors.get(name);
@@ -144,7 +144,7 @@ async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, pa
     used.add(name);
     return tensor;
   };
-  const matrices = new Map<string, SourceMatrix>(), norms = new Map<string, Float32Array>();
+  const matrices = new Map<string, SourceMatrix>(), vectors = new Map<string, Float32Array>();
   for (const { name, rows, cols } of linearShapes(config)) {
     const tensorName = ggufName(name), { type, file, begin } = find(tensorName, [cols, rows]);
     const encoding = encodings[type.name];
@@ -154,13 +154,13 @@ async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, pa
     const row = /attn\.[qk]$/.test(name) ? (r: number) => adjacentPairRow(r, config.headDim) : (r: number) => r;
     matrices.set(name, { name: tensorName, rows, cols, encoding, codes: { file, length, offset: r => begin + length * row(r) } });
   }
-  for (const [name, length] of normLengths(config, { attn: false, ffn: false })) {
+  for (const [name, length] of vectorLengths(config, new Set())) {
     const tensorName = ggufName(name), { type, file, begin } = find(tensorName, [length]);
     if (type.name !== 'F32') throw new UnsupportedFormatError(file.name, tensorName, `a norm of type ${type.name}`, 'Norms of type F32 are read: convert the model with current tools.');
-    norms.set(name, new Float32Array((await readBytes(file, begin, 4 * length, tensorName)).buffer));
+    vectors.set(name, new Float32Array((await readBytes(file, begin, 4 * length, tensorName)).buffer));
   }
   for (const [name, { file }] of tensors) {
     if (!used.has(name)) throw new UnsupportedFormatError(file.name, name, 'a tensor that plain Llama models do not have', 'The model would compute something else.');
   }
-  return { matrices, norms };
+  return { matrices, vectors };
 }

@@ -7,7 +7,7 @@ import { openFile } from '../platform/platform.js';
 import { isObject, parseJson, readBytes } from './bytes.js';
 import { checkConfig } from './config.js';
 import { openIfThere } from './files.js';
-import { linearShapes, normLengths } from './packed.js';
+import { extrasOf, linearShapes, vectorLengths } from './packed.js';
 import { readSafetensorsHeader } from './safetensors.js';
 import type { Encoding, SourceMatrix, SourceModel } from './source.js';
 import type { ByteSource, ModelConfig, TensorInfo } from './types.js';
@@ -166,43 +166,43 @@ function checkTokenizerSize(tokenizer: Record<string, any>, path: string, vocabS
   }
 }
 
-const linearNames: Record<string, string> = {
+const modules: Record<string, string> = {
+  embedding: 'embed_tokens', norm: 'norm',
   'attn.q': 'self_attn.q_proj', 'attn.k': 'self_attn.k_proj', 'attn.v': 'self_attn.v_proj', 'attn.o': 'self_attn.o_proj',
   'ffn.gate': 'mlp.gate_proj', 'ffn.up': 'mlp.up_proj', 'ffn.down': 'mlp.down_proj',
-  'attn.norm': 'input_layernorm', 'ffn.norm': 'post_attention_layernorm',
+  'attn.norm': 'input_layernorm', 'ffn.norm': 'post_attention_layernorm', 'attn.qNorm': 'self_attn.q_norm', 'attn.kNorm': 'self_attn.k_norm',
   'attn.subNorm': 'self_attn.attn_sub_norm', 'ffn.subNorm': 'mlp.ffn_sub_norm',
 };
 
 /** `layers.3.attn.q` -> `model.layers.3.self_attn.q_proj` */
-function hfName(name: string): string {
-  const top = { embedding: 'model.embed_tokens', norm: 'model.norm', head: 'lm_head' }[name];
-  if (top) return top;
-  const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(name)!;
-  return `model.layers.${layer}.${linearNames[rest!]}`;
+function moduleName(name: string): string {
+  if (name === 'head') return 'lm_head';
+  const [, layer = '', rest] = /^(layers\.\d+\.)?(.+)$/.exec(name)!;
+  return `model.${layer}${modules[rest!]}`;
 }
+
+/** `layers.3.attn.q.bias` -> `model.layers.3.self_attn.q_proj.bias`, `norm` -> `model.norm.weight` */
+const vectorName = (name: string) => name.endsWith('.bias') ? `${moduleName(name.slice(0, -5))}.bias` : `${moduleName(name)}.weight`;
 
 /** Tensors -> matrices and norms. Every tensor must find its place. */
 class Weights {
   private readonly used = new Set<string>();
   constructor(private readonly tensors: Map<string, Tensor>, private readonly config: ModelConfig, private readonly divides: boolean, private readonly folder: string) {}
 
-  async collect(): Promise<Pick<SourceModel, 'matrices' | 'norms'>> {
+  async collect(): Promise<Pick<SourceModel, 'matrices' | 'vectors'>> {
     const { config, tensors } = this;
     if (config.nLayers > tensors.size) throw new BadModelFileError(this.folder, 'num_hidden_layers', `${config.nLayers} layers, ${tensors.size} tensors`);
-    const matrices = new Map<string, SourceMatrix>(), norms = new Map<string, Float32Array>();
-    for (const { name, rows, cols } of linearShapes(config)) matrices.set(name, await this.matrix(hfName(name), rows, cols));
-    const subNorms = {
-      attn: tensors.has(`${hfName('layers.0.attn.subNorm')}.weight`),
-      ffn: tensors.has(`${hfName('layers.0.ffn.subNorm')}.weight`),
-    };
-    for (const [name, length] of normLengths(config, subNorms)) norms.set(name, await this.values(`${hfName(name)}.weight`, [length]));
+    const matrices = new Map<string, SourceMatrix>(), vectors = new Map<string, Float32Array>();
+    for (const { name, rows, cols } of linearShapes(config)) matrices.set(name, await this.matrix(moduleName(name), rows, cols));
+    const extras = extrasOf(name => tensors.has(vectorName(name)));
+    for (const [name, length] of vectorLengths(config, extras)) vectors.set(name, await this.values(vectorName(name), [length]));
     for (const [name, { file }] of tensors) {
       const harmless = name.endsWith('.rotary_emb.inv_freq') || (name === 'lm_head.weight' && config.tiedHead);
       if (!this.used.has(name) && !harmless) {
         throw new UnsupportedFormatError(file.name, name, 'a tensor that this architecture does not have', 'The model differs from plain Llama and BitNet and would compute something else.');
       }
     }
-    return { matrices, norms };
+    return { matrices, vectors };
   }
 
   private async matrix(name: string, rows: number, cols: number): Promise<SourceMatrix> {

@@ -110,10 +110,10 @@ export async function importLlama2c(file: ByteSource, openTokenizer: (vocabSize:
   } finally {
     await tokenizer.close();
   }
-  const normValues = new Map<string, Float32Array>();
-  for (const [name, offset] of normOffsets) normValues.set(name, new Float32Array((await readBytes(file, offset, 4 * dim, name)).buffer));
+  const vectors = new Map<string, Float32Array>();
+  for (const [name, offset] of normOffsets) vectors.set(name, new Float32Array((await readBytes(file, offset, 4 * dim, name)).buffer));
   return {
-    config, tokenizerJson, matrices, norms: normValues, bytes: file.size,
+    config, tokenizerJson, matrices, vectors, bytes: file.size,
     provenance: { format: `llama2.c v${version}` }, close: () => file.close(),
   };
 }

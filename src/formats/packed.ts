@@ -17,7 +17,20 @@ export interface LinearShape {
   segmented: boolean;
 }
 
-export interface SubNorms { attn: boolean; ffn: boolean }
+const LAYER_EXTRAS = [
+  'attn.q.bias', 'attn.k.bias', 'attn.v.bias', 'attn.qNorm', 'attn.kNorm', 'attn.subNorm', 'attn.o.bias',
+  'ffn.gate.bias', 'ffn.up.bias', 'ffn.subNorm', 'ffn.down.bias',
+];
+/** What the frequencies of rotary embeddings are divided by: [headDim / 2]. */
+export const ROPE_DIVISORS = 'rope.divisors';
+
+/** Vectors that only some architectures have: those of LAYER_EXTRAS, in all layers or in none, and ROPE_DIVISORS. */
+export type Extras = ReadonlySet<string>;
+
+/** The extras of a model whose vectors are known by name; the first layer speaks for all. */
+export function extrasOf(has: (name: string) => boolean): Extras {
+  return new Set([...LAYER_EXTRAS.filter(name => has(`layers.0.${name}`)), ...[ROPE_DIVISORS].filter(has)]);
+}
 
 /** Everything that follows from a configuration and the formats of its linear layers. Tensors are in file order. */
 export interface PackedPlan {
@@ -26,25 +39,32 @@ export interface PackedPlan {
   dataBytes: number;
 }
 
-/** Linear layers and norms in the order of a forward pass; a norm is given by its length. */
-function* executionOrder(config: ModelConfig, subNorms: SubNorms): Generator<LinearShape | { name: string; length: number }> {
+/** Linear layers and vectors (norms, biases) in the order of a forward pass; a vector is given by its length. */
+function* executionOrder(config: ModelConfig, extras: Extras): Generator<LinearShape | { name: string; length: number }> {
   const { dim, hiddenDim, vocabSize } = config;
   const q = config.nHeads * config.headDim, kv = config.nHeadsKv * config.headDim;
   const linear = (name: string, rows: number, cols: number, segmented = false): LinearShape => ({ name, rows, cols, segmented });
+  if (extras.has(ROPE_DIVISORS)) yield { name: ROPE_DIVISORS, length: config.headDim / 2 };
   yield linear('embedding', vocabSize, dim);
   for (let i = 0; i < config.nLayers; i++) {
     const layer = `layers.${i}`;
+    const extra = (name: string, length: number) => extras.has(name) ? [{ name: `${layer}.${name}`, length }] : [];
+    const withBias = (name: string, rows: number, cols: number, segmented = false) => [
+      ...extra(`${name}.bias`, rows), linear(`${layer}.${name}`, rows, cols, segmented),
+    ];
     yield { name: `${layer}.attn.norm`, length: dim };
-    yield linear(`${layer}.attn.q`, q, dim);
-    yield linear(`${layer}.attn.k`, kv, dim);
-    yield linear(`${layer}.attn.v`, kv, dim);
-    if (subNorms.attn) yield { name: `${layer}.attn.subNorm`, length: q };
-    yield linear(`${layer}.attn.o`, dim, q, true);
+    yield* withBias('attn.q', q, dim);
+    yield* withBias('attn.k', kv, dim);
+    yield* withBias('attn.v', kv, dim);
+    yield* extra('attn.qNorm', config.headDim);
+    yield* extra('attn.kNorm', config.headDim);
+    yield* extra('attn.subNorm', q);
+    yield* withBias('attn.o', dim, q, true);
     yield { name: `${layer}.ffn.norm`, length: dim };
-    yield linear(`${layer}.ffn.gate`, hiddenDim, dim);
-    yield linear(`${layer}.ffn.up`, hiddenDim, dim);
-    if (subNorms.ffn) yield { name: `${layer}.ffn.subNorm`, length: hiddenDim };
-    yield linear(`${layer}.ffn.down`, dim, hiddenDim, true);
+    yield* withBias('ffn.gate', hiddenDim, dim);
+    yield* withBias('ffn.up', hiddenDim, dim);
+    yield* extra('ffn.subNorm', hiddenDim);
+    yield* withBias('ffn.down', dim, hiddenDim, true);
   }
   yield { name: 'norm', length: dim };
   if (!config.tiedHead) yield linear('head', vocabSize, dim);
@@ -52,12 +72,12 @@ function* executionOrder(config: ModelConfig, subNorms: SubNorms): Generator<Lin
 
 /** The linear layers a configuration implies, in file order. */
 export function linearShapes(config: ModelConfig): LinearShape[] {
-  return [...executionOrder(config, { attn: false, ffn: false })].filter(item => 'rows' in item);
+  return [...executionOrder(config, new Set())].filter(item => 'rows' in item);
 }
 
-/** The norms a configuration implies, name to length. */
-export function normLengths(config: ModelConfig, subNorms: SubNorms): Map<string, number> {
-  return new Map([...executionOrder(config, subNorms)].flatMap(item => 'length' in item ? [[item.name, item.length]] : []));
+/** The norms, biases and other vectors a configuration implies, name to length. */
+export function vectorLengths(config: ModelConfig, extras: Extras): Map<string, number> {
+  return new Map([...executionOrder(config, extras)].flatMap(item => 'length' in item ? [[item.name, item.length]] : []));
 }
 
 /** Column borders of a linear layer's parts: whole units, from the number of columns alone. */
@@ -80,14 +100,14 @@ export function tileBytes({ layout, planes, groupSize, coding }: PartFormat, col
 
 const roundUp = (value: number, unit: number) => Math.ceil(value / unit) * unit;
 
-export function planPacked(config: ModelConfig, subNorms: SubNorms, tokenizerBytes: number, formatOf: (linear: LinearShape) => PartFormat): PackedPlan {
+export function planPacked(config: ModelConfig, extras: Extras, tokenizerBytes: number, formatOf: (linear: LinearShape) => PartFormat): PackedPlan {
   const plan: PackedPlan = { linears: {}, tensors: new Map(), dataBytes: 0 };
   const add = (name: string, dtype: string, bytes: number) => {
     const begin = plan.dataBytes, end = begin + bytes;
     plan.tensors.set(name, { dtype, shape: [dtype === 'F32' ? bytes / 4 : bytes], begin, end });
     plan.dataBytes = end;
   };
-  for (const item of executionOrder(config, subNorms)) {
+  for (const item of executionOrder(config, extras)) {
     if ('length' in item) {
       add(item.name, 'F32', roundUp(4 * item.length, ALIGN));
       continue;
@@ -99,7 +119,8 @@ export function planPacked(config: ModelConfig, subNorms: SubNorms, tokenizerByt
       const { layout, planes, groupSize, coding } = format;
       return { layout, planes, groupSize, coding, colBegin: borders[i]!, colEnd, tensor: `${name}.${i}` };
     });
-    plan.linears[name] = { rows, cols, rowScale: `${name}.rowScale`, parts };
+    const bias = `${name}.bias`;
+    plan.linears[name] = { rows, cols, rowScale: `${name}.rowScale`, ...(plan.tensors.has(bias) && { bias }), parts };
     add(`${name}.rowScale`, 'F32', 4 * TILE_ROWS * tiles);
     for (const part of parts) add(part.tensor, 'U8', tiles * tileBytes(part, part.colEnd - part.colBegin));
   }
@@ -134,8 +155,7 @@ export async function readPackedHeader(source: ByteSource): Promise<PackedHeader
 
   const tokenizer = tensors.get('tokenizer');
   if (!tokenizer || tokenizer.end === tokenizer.begin) return fail('tokenizer', 'is missing');
-  const subNorms = { attn: tensors.has('layers.0.attn.subNorm'), ffn: tensors.has('layers.0.ffn.subNorm') };
-  const plan = planPacked(config, subNorms, tokenizer.end - tokenizer.begin, ({ name }) => partFormat(linears[name], path, name));
+  const plan = planPacked(config, extrasOf(name => tensors.has(name)), tokenizer.end - tokenizer.begin, ({ name }) => partFormat(linears[name], path, name));
   compare('linears', linears, plan.linears);
   compare('tensors', Object.fromEntries(tensors), Object.fromEntries(plan.tensors));
   return { version: FORMAT_VERSION, config, linears: plan.linears, tensors: Object.fromEntries(plan.tensors), dataOffset, dataBytes: plan.dataBytes, provenance };

@@ -41,8 +41,8 @@ export interface SourceModel {
   tokenizerJson: Uint8Array;
   /** By linear layer, named as in docs/format.md; q and k rows in half-split order. */
   matrices: Map<string, SourceMatrix>;
-  /** By name as in docs/format.md. */
-  norms: Map<string, Float32Array>;
+  /** Norms, biases and other vectors by name as in docs/format.md; q and k biases in half-split order. */
+  vectors: Map<string, Float32Array>;
   /** Level of the linear layers when nobody asks for one: 'exact' where the publisher has rounded them already. */
   defaultBits?: 'exact';
   /** Size of the files that hold weights, bytes. */

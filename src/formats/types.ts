@@ -1,6 +1,21 @@
+/**
+ * How rotary embeddings are slowed down for texts longer than those a model was first trained on (cpp/model/rope.cc).
+ * Lengths in tokens. `low` and `high`: llama3: low_freq_factor, high_freq_factor; yarn: beta_slow, beta_fast.
+ */
+export type RopeScaling =
+  | { type: 'linear'; factor: number }
+  | { type: 'llama3'; factor: number; originalLength: number; low: number; high: number }
+  | {
+    type: 'yarn'; factor: number; originalLength: number; low: number; high: number;
+    /** Whether the pairs between which it blends are whole numbers. */
+    truncate: boolean;
+    /** Of cosines and sines; null: 0.1 ln factor + 1. */
+    attention: number | null;
+  };
+
 /** What the runtime knows of a model, whatever file it came from. */
 export interface ModelConfig {
-  /** 'llama' or 'bitnet': for people; the engine follows the fields below. */
+  /** 'llama', 'qwen3', 'bitnet' …: for people; the engine follows the fields below. */
   architecture: string;
   dim: number;
   hiddenDim: number;
@@ -13,6 +28,9 @@ export interface ModelConfig {
   contextLength: number;
   normEps: number;
   ropeTheta: number;
+  ropeScaling: RopeScaling | null;
+  /** Positions that attention looks back, its own included; null: all. Contexts beyond it are refused, up to it attention is whole. */
+  slidingWindow: number | null;
   activation: 'silu' | 'relu2';
   /** The head reads the embedding's rows. */
   tiedHead: boolean;

@@ -1,7 +1,7 @@
 /** A model in a foreign format -> a packed model file. */
 import { BadArgumentError, BadModelFileError } from '../errors.js';
 import { TILE_ROWS } from '../generated/layout.js';
-import { linearShapes, normLengths, partBorders, planPacked, tileBytes, type LinearShape, type PartFormat } from '../formats/packed.js';
+import { extrasOf, linearShapes, partBorders, planPacked, tileBytes, vectorLengths, type LinearShape, type PartFormat } from '../formats/packed.js';
 import { PackedWriter, type ByteSink } from '../formats/packed-writer.js';
 import { readRows, type SourceMatrix, type SourceModel } from '../formats/source.js';
 import { cores } from '../platform/platform.js';
@@ -89,7 +89,7 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
     if (bits === 'f32' || bits === 'exact') return plain('f32');
     return bits === 8 ? plain('int8') : { layout: 'planes', planes: bits, groupSize: columns, coding: coding ?? 'i16' };
   };
-  const subNorms = { attn: source.norms.has('layers.0.attn.subNorm'), ffn: source.norms.has('layers.0.ffn.subNorm') };
+  const extras = extrasOf(name => source.vectors.has(name));
   const shapes = linearShapes(source.config);
   for (const { name, rows, cols } of shapes) {
     const matrix = source.matrices.get(name);
@@ -98,11 +98,11 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
   const formats = new Map(shapes.map(shape => [shape.name, formatOf(shape)]));
   /** Layers whose codes, scales and zeros stay what they are. */
   const kept = new Set([...formats].filter(([name, format]) => format === blocksOf(source.matrices.get(name)!.encoding)?.exact).map(([name]) => name));
-  return { bits, shapes, formats, kept, subNorms };
+  return { bits, shapes, formats, kept, extras };
 }
 
 async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSink, options: PackOptions): Promise<PackStats> {
-  const { bits, shapes, formats, kept, subNorms } = plan;
+  const { bits, shapes, formats, kept, extras } = plan;
   const weights = (list: { rows: number; cols: number }[]) => list.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 
   const needsHalves = shapes.filter(({ name }) => kept.has(name) && blocksOf(source.matrices.get(name)!.encoding)!.checkHalves);
@@ -118,14 +118,14 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     if (format.coding === 'f16' && !await pool.fitHalves(await rowsJob(step))) formats.set(name, { ...format, coding: 'f32' });
     advance(step);
   });
-  const layout = planPacked(source.config, subNorms, source.tokenizerJson.length, ({ name }) => formats.get(name)!);
+  const layout = planPacked(source.config, extras, source.tokenizerJson.length, ({ name }) => formats.get(name)!);
   const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
 
-  for (const [name, length] of normLengths(source.config, subNorms)) {
-    const norm = source.norms.get(name);
-    if (norm?.length !== length) throw new Error(`importer: ${name} is not [${length}]`);
-    if (!norm.every(Number.isFinite)) throw notFinite(source.matrices.get('embedding')!, name);
-    await writer.writePadded(name, new Uint8Array(norm.buffer, norm.byteOffset, norm.byteLength));
+  for (const [name, length] of vectorLengths(source.config, extras)) {
+    const vector = source.vectors.get(name);
+    if (vector?.length !== length) throw new Error(`importer: ${name} is not [${length}]`);
+    if (!vector.every(Number.isFinite)) throw notFinite(source.matrices.get('embedding')!, name);
+    await writer.writePadded(name, new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength));
   }
   await writer.writePadded('tokenizer', source.tokenizerJson, 0x20);
 

@@ -1,7 +1,7 @@
 /** A packed model -> the same weights as f32: what its codes and parameters mean, for evaluation without rounded activations. */
 import { TILE_ROWS } from '../generated/layout.js';
 import { readBytes } from '../formats/bytes.js';
-import { linearShapes, partBorders, planPacked, readPackedHeader, tileBytes } from '../formats/packed.js';
+import { extrasOf, linearShapes, partBorders, planPacked, readPackedHeader, tileBytes } from '../formats/packed.js';
 import { PackedWriter } from '../formats/packed-writer.js';
 import type { ByteSource } from '../formats/types.js';
 import { Packers } from './packers.js';
@@ -14,9 +14,8 @@ export async function unpack(source: ByteSource): Promise<Uint8Array<ArrayBuffer
   const read = (name: string, at: number, length: number) => readBytes(source, dataOffset + tensors[name]!.begin + at, length, name);
   const whole = (name: string) => read(name, 0, tensors[name]!.end - tensors[name]!.begin);
 
-  const subNorms = { attn: 'layers.0.attn.subNorm' in tensors, ffn: 'layers.0.ffn.subNorm' in tensors };
   const tokenizer = await whole('tokenizer');
-  const plan = planPacked(config, subNorms, tokenizer.length, () => ({ layout: 'f32', planes: 0, groupSize: 0, coding: 'none' }));
+  const plan = planPacked(config, extrasOf(name => name in tensors), tokenizer.length, () => ({ layout: 'f32', planes: 0, groupSize: 0, coding: 'none' }));
   const sink = new MemorySink();
   const writer = await PackedWriter.begin(sink, config, plan, { ...header.provenance, unpacked: true });
   const packers = await Packers.create();

@@ -87,7 +87,7 @@ class LoadedModel {
     const { source, header } = await openPacked(from, options, atMostTenPerSecond((loaded, total) => onProgress('pack', loaded, total)), signal);
     try {
       const { config } = header;
-      const { context = Math.min(config.contextLength, DEFAULT_CONTEXT) } = options;
+      const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;
       whole('context', context, 2, config.contextLength);
       const tokenizer = new Tokenizer(await tokenizerBytes(source, header), config, source.name);
       const engine = await createEngine(source, header, {

@@ -2,7 +2,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { hasRelaxedSimd } from '../../src/engine/instance.js';
-import { Activation, KV_BLOCK } from '../../src/generated/layout.js';
+import { Activation, KV_BLOCK, RopeScaling, sizeOfRope, writeRope } from '../../src/generated/layout.js';
 import { Bare, noise } from './harness.js';
 
 const test = suite('single operations');
@@ -132,18 +132,61 @@ test('sine and cosine in double precision: error below 1e-14 up to 1e6 radians',
   }
 });
 
-test('RoPE angles, put together as the engine does: error below 1e-9 up to 131,072 positions', () => {
-  const [exp, ln, sin, cos] = ['exp64', 'ln64', 'sin64', 'cos64'].map(call) as [(x: number) => number, (x: number) => number, (x: number) => number, (x: number) => number];
+const plainRope = { theta: 1e4, factor: 1, originalLength: 1, low: 1, high: 1, attention: 0, scaling: RopeScaling.none as number, truncate: 0, divisors: 0 };
+
+/** Cosines, sines and the frequencies behind them. */
+function ropeAngles(rope: Partial<typeof plainRope>, headDim: number, position: number, divisors?: Float32Array) {
+  const at = bare.take(sizeOfRope), frequencies = bare.take(4 * headDim), angles = bare.take(4 * headDim), list = bare.take(2 * headDim);
+  if (divisors) bare.floats(list, headDim / 2).set(divisors);
+  writeRope(bare.view, at, { ...plainRope, ...rope, divisors: divisors ? list : 0 });
+  bare.exports.ropeAngles!(at, headDim, position, frequencies, angles);
+  return { frequencies: new Float64Array(bare.memory.buffer, frequencies, headDim / 2).slice(), angles: bare.floats(angles, headDim).slice() };
+}
+const plainFrequencies = (theta: number, headDim: number) => Array.from({ length: headDim / 2 }, (_, i) => theta ** (-2 * i / headDim));
+
+test('RoPE angles: as single precision rounds them, up to 131,072 positions', () => {
   for (const theta of [1e4, 5e5, 1e6]) {
     for (const headDim of headDims) {
       for (const position of [0, 1, 100, 2047, 131071]) {
-        for (let i = 0; i < headDim / 2; i++) {
-          const angle = position * exp(-2 * i / headDim * ln(theta)), truth = position * theta ** (-2 * i / headDim);
-          assert.ok(Math.abs(cos(angle) - Math.cos(truth)) < 1e-9 && Math.abs(sin(angle) - Math.sin(truth)) < 1e-9, `${position}, ${i} of ${headDim}`);
-        }
+        const { angles } = ropeAngles({ theta }, headDim, position);
+        plainFrequencies(theta, headDim).forEach((frequency, i) => {
+          const [cosine, sine] = [Math.cos(position * frequency), Math.sin(position * frequency)];
+          assert.ok(Math.abs(angles[i]! - cosine) < 6.1e-8 && Math.abs(angles[i + headDim / 2]! - sine) < 6.1e-8, `${position}, ${i} of ${headDim}`);
+        });
       }
     }
   }
+});
+
+test('RoPE scaling: linear, llama3, yarn and listed divisors against their formulas', () => {
+  const [headDim, theta, factor, originalLength] = [64, 5e5, 8, 8192], plain = plainFrequencies(theta, headDim);
+  const near = (what: string, actual: ArrayLike<number>, expected: number[]) => expected.forEach((f, i) => assert.ok(Math.abs(actual[i]! / f - 1) < 1e-12, `${what}: frequency ${i}`));
+  near('linear', ropeAngles({ theta, factor, scaling: RopeScaling.linear }, headDim, 1).frequencies, plain.map(f => f / factor));
+
+  const llama3 = { theta, factor, originalLength, low: 1, high: 4, scaling: RopeScaling.llama3 };
+  const blended = plain.map(f => {
+    const turns = originalLength * f / (2 * Math.PI), kept = Math.min(1, Math.max(0, (turns - 1) / 3));
+    return f * (kept + (1 - kept) / factor);
+  });
+  assert.ok(blended.some((f, i) => f !== plain[i] && f > plain[i]! / factor * 1.001), 'some lie between');
+  near('llama3', ropeAngles(llama3, headDim, 1).frequencies, blended);
+
+  const turnsAt = (turns: number) => headDim * Math.log(originalLength / (2 * Math.PI * turns)) / (2 * Math.log(theta));
+  for (const truncate of [0, 1]) {
+    const first = truncate ? Math.floor(turnsAt(32)) : turnsAt(32), last = truncate ? Math.ceil(turnsAt(1)) : turnsAt(1);
+    const { frequencies, angles } = ropeAngles({ ...llama3, low: 1, high: 32, truncate, scaling: RopeScaling.yarn }, headDim, 77);
+    const expected = plain.map((f, i) => {
+      const slowed = Math.min(1, Math.max(0, (i - first) / (last - first)));
+      return f / factor * slowed + f * (1 - slowed);
+    });
+    near('yarn', frequencies, expected);
+    const attention = 0.1 * Math.log(factor) + 1;
+    expected.forEach((f, i) => assert.ok(Math.abs(angles[i]! - attention * Math.cos(77 * f)) < 2e-7 && Math.abs(angles[i + headDim / 2]! - attention * Math.sin(77 * f)) < 2e-7));
+    const given = ropeAngles({ ...llama3, low: 1, high: 32, truncate, attention: 0.5, scaling: RopeScaling.yarn }, headDim, 0).angles;
+    assert.equal([...given], [...new Array(headDim / 2).fill(0.5), ...new Array(headDim / 2).fill(0)]);
+  }
+  const divisors = values(headDim / 2, 5).map(v => 1 + Math.abs(v));
+  near('divisors', ropeAngles({ theta }, headDim, 1, divisors).frequencies, plain.map((f, i) => f / divisors[i]!));
 });
 
 test.run();

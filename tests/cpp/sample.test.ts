@@ -1,7 +1,7 @@
 /** Drawing a token, against a plain implementation and against probabilities; what evaluation asks of logits. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { sizeOfModel, sizeOfSampling, writeModel, writeSampling } from '../../src/generated/layout.js';
+import { sizeOfModel, sizeOfRope, sizeOfSampling, writeModel, writeSampling } from '../../src/generated/layout.js';
 import { Bare, noise } from './harness.js';
 
 const test = suite('sampler');
@@ -23,7 +23,7 @@ class Sampler {
     const model = bare.take(sizeOfModel);
     writeModel(bare.view, model, {
       dim: 8, hiddenDim: 8, nLayers: 0, nHeads: 1, nHeadsKv: 1, headDim: 8, vocabSize: vocab, contextLength: 1, normEps: 1e-5, activation: 0,
-      ropeTheta: 1e4, layers: 0, embedding: head, norm: 0, head, reference: 0,
+      rope: bare.take(sizeOfRope), layers: 0, embedding: head, norm: 0, head, reference: 0,
     });
     bare.exports.bind!(model, bare.take(bare.exports.workspaceBytes!(model)));
   }

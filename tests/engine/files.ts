@@ -1,5 +1,5 @@
 /** Models with random weights as packed files, with a tokenizer that works. */
-import { planPacked } from '../../src/formats/packed.js';
+import { extrasOf, planPacked } from '../../src/formats/packed.js';
 import { PackedWriter } from '../../src/formats/packed-writer.js';
 import type { ByteSource, PackedHeader } from '../../src/formats/types.js';
 import { fileSink } from '../../src/platform/platform.js';
@@ -22,8 +22,7 @@ function tokenizerJson(vocabSize: number): Uint8Array {
 
 export async function writePacked(path: string, { header, source }: { header: PackedHeader; source: ByteSource }): Promise<void> {
   const { config, linears, tensors } = header, tokenizer = tokenizerJson(config.vocabSize);
-  const subNorms = { attn: 'layers.0.attn.subNorm' in tensors, ffn: 'layers.0.ffn.subNorm' in tensors };
-  const plan = planPacked(config, subNorms, tokenizer.length, ({ name }) => linears[name]!.parts[0]!);
+  const plan = planPacked(config, extrasOf(name => name in tensors), tokenizer.length, ({ name }) => linears[name]!.parts[0]!);
   const writer = await PackedWriter.begin(await fileSink(path), config, plan, {});
   await writer.writePadded('tokenizer', tokenizer, 0x20);
   for (const [name, { begin, end }] of plan.tensors) {

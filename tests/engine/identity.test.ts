@@ -38,7 +38,7 @@ test.after(() => rmSync(folder, { recursive: true }));
 
 for (const major of majors) {
   test(`Node ${major}: variants, threads, kernels and reference agree`, async () => {
-    const { stdout } = await promisify(execFile)(await nodeBinary(major), [fileURLToPath(import.meta.url), '--matrix', ...paths], { timeout: 120_000 });
+    const { stdout } = await promisify(execFile)(await nodeBinary(major), [fileURLToPath(import.meta.url), '--matrix', ...paths], { timeout: 250_000 });
     const { version, results } = JSON.parse(stdout) as { version: string; results: Record<string, string> };
     assert.match(version, new RegExp(`^v${major}\\.`));
     outcomes.set(major, results);

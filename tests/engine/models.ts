@@ -1,6 +1,6 @@
 /** Packed models in memory with random weights: small and odd in every size, one for each weight format. */
 import { randomTiles, noise } from '../cpp/harness.js';
-import { normLengths, planPacked, type PartFormat, type SubNorms } from '../../src/formats/packed.js';
+import { ROPE_DIVISORS, planPacked, vectorLengths, type Extras, type PartFormat } from '../../src/formats/packed.js';
 import type { ByteSource, ModelConfig, PackedHeader } from '../../src/formats/types.js';
 import { bytesSource } from '../../src/platform/platform.js';
 
@@ -16,13 +16,13 @@ const int8: PartFormat = { layout: 'int8', planes: 0, groupSize: 0, coding: 'non
 /** Root mean square of random weights of a format, about: row scales divide by it, so that outputs are of the size of inputs. */
 const sizeOfWeights = ({ layout, coding }: PartFormat) => layout === 'int8' ? 74 : coding === 'i16' ? 9000 : coding === 'f16' ? 0.3 : 0.6;
 
-export function randomModel(name: string, format: PartFormat, changes: Partial<ModelConfig> = {}, subNorms: SubNorms = { attn: false, ffn: false }): TestModel {
+export function randomModel(name: string, format: PartFormat, changes: Partial<ModelConfig> = {}, extras: Extras = new Set()): TestModel {
   const config: ModelConfig = {
     architecture: 'llama', dim: 72, hiddenDim: 172, nLayers: 2, nHeads: 6, nHeadsKv: 2, headDim: 24, vocabSize: 515, contextLength: 200, normEps: 1e-5,
-    ropeTheta: 10000, activation: 'silu', tiedHead: false, bosId: 1, eosIds: [2], addBos: true, ...changes,
+    ropeTheta: 10000, ropeScaling: null, slidingWindow: null, activation: 'silu', tiedHead: false, bosId: 1, eosIds: [2], addBos: true, ...changes,
   };
   const rows = format.layout === 'f32' ? f32 : int8;
-  const { linears, tensors, dataBytes } = planPacked(config, subNorms, 64, ({ name }) => name === 'embedding' || name === 'head' ? rows : format);
+  const { linears, tensors, dataBytes } = planPacked(config, extras, 64, ({ name }) => name === 'embedding' || name === 'head' ? rows : format);
   const bytes = new Uint8Array(dataBytes), random = noise(dataBytes);
   const floats = (tensor: string, count: number) => new Float32Array(bytes.buffer, tensors.get(tensor)!.begin, count);
   for (const linear of Object.values(linears)) {
@@ -33,12 +33,33 @@ export function randomModel(name: string, format: PartFormat, changes: Partial<M
     const scale = 1 / (sizeOfWeights(linear.parts[0]!) * Math.sqrt(linear.cols));
     floats(linear.rowScale, linear.rows).forEach((_, i, scales) => { scales[i] = scale * (1 + 0.25 * random()); });
   }
-  for (const [norm, length] of normLengths(config, subNorms)) floats(norm, length).forEach((_, i, values) => { values[i] = 1 + 0.25 * random(); });
+  for (const [name, length] of vectorLengths(config, extras)) {
+    const middle = name.endsWith('.bias') ? 0 : name === ROPE_DIVISORS ? 4 : 1;
+    floats(name, length).forEach((_, i, values) => { values[i] = middle + 0.25 * random(); });
+  }
   const header: PackedHeader = { version: 1, config, linears, tensors: Object.fromEntries(tensors), dataOffset: 0, dataBytes, provenance: {} };
   return { name, header, source: bytesSource(name, bytes) };
 }
 
-/** Every weight format; the sizes differ from one to the next. */
+const subNorms = new Set(['attn.subNorm', 'ffn.subNorm']);
+const qkNorms = ['attn.qNorm', 'attn.kNorm'], qkvBiases = ['attn.q.bias', 'attn.k.bias', 'attn.v.bias'];
+const allBiases = [...qkvBiases, 'attn.o.bias', 'ffn.gate.bias', 'ffn.up.bias', 'ffn.down.bias'];
+const yarn = { type: 'yarn', factor: 4, originalLength: 50, low: 1, high: 32, truncate: true, attention: null } as const;
+
+/** What architectures add to Llama; odd sizes again. */
+function* everyArchitecture(): Generator<TestModel> {
+  const planes2: PartFormat = { layout: 'planes', planes: 2, groupSize: 32, coding: 'i16' };
+  const planes4: PartFormat = { layout: 'planes', planes: 4, groupSize: 64, coding: 'f32' };
+  const ternary: PartFormat = { layout: 'ternary', planes: 2, groupSize: 128, coding: 'none' };
+  yield randomModel('all biases, llama3', planes2, { dim: 70, hiddenDim: 173, ropeTheta: 500000, ropeScaling: { type: 'llama3', factor: 8, originalLength: 64, low: 1, high: 4 } }, new Set(allBiases));
+  yield randomModel('all biases, ternary, sub-norms, linear', ternary, { hiddenDim: 150, ropeScaling: { type: 'linear', factor: 4 } }, new Set([...allBiases, ...subNorms]));
+  yield randomModel('norms of q and k, heads wider than dim, yarn', planes4, { headDim: 40, tiedHead: true, ropeScaling: yarn }, new Set(qkNorms));
+  yield randomModel('norms of q and k, narrow heads, some biases, yarn by its numbers', int8,
+    { headDim: 8, nHeads: 5, nHeadsKv: 1, ropeScaling: { ...yarn, truncate: false, attention: 0.9 } }, new Set([...qkNorms, ...qkvBiases]));
+  yield randomModel('divisors of frequencies', planes2, { ropeTheta: 500000 }, new Set([ROPE_DIVISORS]));
+}
+
+/** Every weight format and every architecture; the sizes differ from one to the next. */
 export function* everyFormat(): Generator<TestModel> {
   const groups = [32, 64, 128];
   let i = 0;
@@ -51,9 +72,10 @@ export function* everyFormat(): Generator<TestModel> {
   }
   for (const coding of ['none', 'f16', 'f32'] as const) {
     const groupSize = groups[i++ % 3]!;
-    yield randomModel(`ternary ${coding} g${groupSize}`, { layout: 'ternary', planes: 2, groupSize, coding }, { activation: 'relu2' }, { attn: true, ffn: true });
+    yield randomModel(`ternary ${coding} g${groupSize}`, { layout: 'ternary', planes: 2, groupSize, coding }, { activation: 'relu2' }, subNorms);
   }
   yield randomModel('int8', int8, { nHeadsKv: 6 });
   yield randomModel('f32', f32, { dim: 70, hiddenDim: 173, nHeads: 3, nHeadsKv: 1 });
-  yield randomModel('wide', { layout: 'planes', planes: 2, groupSize: 128, coding: 'i16' }, { dim: 320, hiddenDim: 700, nHeads: 4, nHeadsKv: 2, headDim: 80 }, { attn: true, ffn: false });
+  yield randomModel('wide', { layout: 'planes', planes: 2, groupSize: 128, coding: 'i16' }, { dim: 320, hiddenDim: 700, nHeads: 4, nHeadsKv: 2, headDim: 80 }, new Set(['attn.subNorm']));
+  yield* everyArchitecture();
 }

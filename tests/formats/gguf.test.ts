@@ -20,9 +20,9 @@ test('a tiny model: configuration, weights in their places, q and k in half-spli
   const parts = tinyParts('F32', small, { untied: true }), file = ggufFile(parts), source = await open(file);
   assert.equal(source.config, {
     architecture: 'llama', dim: 8, hiddenDim: 12, nLayers: 2, nHeads: 2, nHeadsKv: 1, headDim: 4, vocabSize: tokens.length, contextLength: 64,
-    normEps: Math.fround(1e-5), ropeTheta: 10000, activation: 'silu', tiedHead: false, bosId: null, eosIds: [tokens.indexOf('<end>')], addBos: false,
+    normEps: Math.fround(1e-5), ropeTheta: 10000, ropeScaling: null, slidingWindow: null, activation: 'silu', tiedHead: false, bosId: null, eosIds: [tokens.indexOf('<end>')], addBos: false,
   });
-  assert.equal([...source.norms.keys()], ['layers.0.attn.norm', 'layers.0.ffn.norm', 'layers.1.attn.norm', 'layers.1.ffn.norm', 'norm']);
+  assert.equal([...source.vectors.keys()], ['layers.0.attn.norm', 'layers.0.ffn.norm', 'layers.1.attn.norm', 'layers.1.ffn.norm', 'norm']);
   const bytes = (name: string) => parts.tensors.find(tensor => tensor.name === name)!.bytes;
   for (const [name, tensor] of [['embedding', 'token_embd'], ['layers.1.attn.q', 'blk.1.attn_q'], ['layers.0.attn.k', 'blk.0.attn_k'], ['layers.1.ffn.down', 'blk.1.ffn_down'], ['head', 'output']] as const) {
     const { rows, cols, codes } = source.matrices.get(name)!;

@@ -31,16 +31,16 @@ test('Llama: config, bytes of every matrix, norms', async () => {
       const model = await importHuggingFace(path);
       assert.equal(model.config, {
         architecture: 'llama', dim: 48, hiddenDim: 44, nLayers: 2, nHeads: 3, nHeadsKv: 1, headDim: 10, vocabSize: 40, contextLength: 64, normEps: 1e-6,
-        ropeTheta: 10000, activation: 'silu', tiedHead: true, bosId: 0, eosIds: [1, 2], addBos: true,
+        ropeTheta: 10000, ropeScaling: null, slidingWindow: null, activation: 'silu', tiedHead: true, bosId: 0, eosIds: [1, 2], addBos: true,
       });
       assert.is(model.matrices.get('embedding')!.encoding, encoding);
       assert.equal(await bytesOfMatrix(model, 'layers.1.ffn.down'), tensors['model.layers.1.mlp.down_proj.weight']!.bytes.slice());
       assert.equal(await bytesOfMatrix(model, 'layers.0.attn.q'), tensors['model.layers.0.self_attn.q_proj.weight']!.bytes.slice());
-      const norm = model.norms.get('layers.1.ffn.norm')!, stored = tensors['model.layers.1.post_attention_layernorm.weight']!.bytes;
+      const norm = model.vectors.get('layers.1.ffn.norm')!, stored = tensors['model.layers.1.post_attention_layernorm.weight']!.bytes;
       if (encoding === 'f16') assert.equal(norm, new Float32Array(48).fill(1.05859375));
       else if (encoding === 'bf16') assert.equal(Array.from(new Uint32Array(norm.buffer), bits => bits >>> 16), Array.from(new Uint16Array(stored.slice().buffer)));
       else assert.equal(norm, new Float32Array(stored.slice().buffer));
-      assert.is(model.norms.size, 5);
+      assert.is(model.vectors.size, 5);
       await model.close();
     });
   }
@@ -52,8 +52,8 @@ test('BitNet: trits, sub-norms, and the two directions of the scale', async () =
     await inFolder(config, bitnetTensors(), async ({ path }) => {
       const model = await importHuggingFace(path);
       assert.is(model.config.activation, 'relu2');
-      assert.is(model.norms.get('layers.0.attn.subNorm')!.length, 30);
-      assert.is(model.norms.get('layers.0.ffn.subNorm')!.length, 44);
+      assert.is(model.vectors.get('layers.0.attn.subNorm')!.length, 30);
+      assert.is(model.vectors.get('layers.0.ffn.subNorm')!.length, 44);
       for (const [name, hf] of [['attn.q', 'self_attn.q_proj'], ['ffn.gate', 'mlp.gate_proj'], ['ffn.down', 'mlp.down_proj']] as const) {
         const matrix = model.matrices.get(`layers.0.${name}`)!, bytes = await bytesOfMatrix(model, `layers.0.${name}`);
         assert.is(matrix.encoding, 'ternary2');
@@ -94,7 +94,7 @@ test('shards, an own head, generation_config, add_bos_token', async () => {
 
 test('what is not supported is refused, not computed wrongly', async () => {
   for (const [field, value] of Object.entries({
-    model_type: 'qwen2', attention_bias: true, mlp_bias: true, rope_scaling: { rope_type: 'llama3', factor: 8 }, rope_parameters: { rope_type: 'yarn' }, hidden_act: 'gelu',
+    model_type: 'qwen2', attention_bias: true, mlp_bias: true, rope_scaling: { rope_type: 'dynamic', factor: 8 }, rope_parameters: { rope_type: 'yarn' }, hidden_act: 'gelu',
     sliding_window: 4096, partial_rotary_factor: 0.5, quantization_config: { quant_method: 'gptq' },
   })) {
     const error = await inFolder({ ...hfConfig, [field]: value }, llamaTensors(), ({ path }) => refused(() => importHuggingFace(path), 'config.json', field));
@@ -103,7 +103,7 @@ test('what is not supported is refused, not computed wrongly', async () => {
   }
   const { 'model.norm.weight': norm, ...rest } = llamaTensors();
   for (const [name, tensors, file] of [
-    ['a bias', { ...llamaTensors(), 'model.layers.0.self_attn.q_proj.bias': bf16Tensor([30], new Float32Array(30)) }, 'model.safetensors'],
+    ['a bias', { ...llamaTensors(), 'model.layers.0.self_attn.q_proj.bias': bf16Tensor([30], new Float32Array(30)) }, 'lutra-hf-'],
     ['integer weights', { ...rest, 'model.norm.weight': { ...norm!, dtype: 'I16' } }, 'model.safetensors'],
     ['a missing tensor', rest, 'lutra-hf-'],
     ['a sub-norm in no layer but one', { ...llamaTensors(), 'model.layers.1.self_attn.attn_sub_norm.weight': bf16Tensor([30], new Float32Array(30)) }, 'model.safetensors'],

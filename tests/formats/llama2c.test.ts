@@ -48,7 +48,7 @@ for (const version of [0, 1, 2] as const) {
         const model = await open(llama2cFile(tiny, version, { untied, group }));
         assert.equal(model.config, {
           architecture: 'llama', dim: 24, hiddenDim: 44, nLayers: 2, nHeads: 3, nHeadsKv: 1, headDim: 8, vocabSize: 262, contextLength: 16,
-          normEps: 1e-5, ropeTheta: 10000, activation: 'silu', tiedHead: !untied, bosId: 1, eosIds: [1, 2], addBos: true,
+          normEps: 1e-5, ropeTheta: 10000, ropeScaling: null, slidingWindow: null, activation: 'silu', tiedHead: !untied, bosId: 1, eosIds: [1, 2], addBos: true,
         });
         assert.is(model.matrices.size, 1 + 7 * 2 + (untied ? 1 : 0));
         for (const [name, matrix] of model.matrices) {
@@ -58,7 +58,7 @@ for (const version of [0, 1, 2] as const) {
           const tolerance = version === 2 ? Math.max(...want.map(Math.abs)) / 250 : 0;
           want.forEach((value, i) => assert.ok(Math.abs(got[i]! - value) <= tolerance, `${name}[${i}], group ${group}: ${got[i]} for ${value}`));
         }
-        for (const [name, norm] of model.norms) assert.equal(norm, expected(tiny, name, untied).slice(), name);
+        for (const [name, norm] of model.vectors) assert.equal(norm, expected(tiny, name, untied).slice(), name);
         await model.close();
       }
     });
@@ -134,7 +134,7 @@ if (!shared) {
       const error = Math.sqrt(q8.reduce((sum, value, i) => sum + (value - want[i]!) ** 2, 0) / want.reduce((sum, value) => sum + value * value, 0));
       assert.ok(error < 0.01, `${name}: relative error ${error}`);
     }
-    assert.equal([...v0.norms], [...v1.norms]);
+    assert.equal([...v0.vectors], [...v1.vectors]);
   });
 }
 

@@ -10,7 +10,7 @@ import { refused } from './attack.js';
 
 const config: ModelConfig = {
   architecture: 'bitnet', dim: 48, hiddenDim: 300, nLayers: 2, nHeads: 4, nHeadsKv: 2, headDim: 40, vocabSize: 33, contextLength: 64,
-  normEps: 1e-5, ropeTheta: 10000, activation: 'relu2', tiedHead: false, bosId: 1, eosIds: [2], addBos: true,
+  normEps: 1e-5, ropeTheta: 10000, ropeScaling: null, slidingWindow: null, activation: 'relu2', tiedHead: false, bosId: 1, eosIds: [2], addBos: true,
 };
 const int8: PartFormat = { layout: 'int8', planes: 0, groupSize: 0, coding: 'none' };
 const planes: PartFormat = { layout: 'planes', planes: 2, groupSize: 32, coding: 'i16' };
@@ -20,7 +20,7 @@ const formats: PartFormat[] = [
 ];
 
 const planFor = (format = planes, subNorms = true): PackedPlan =>
-  planPacked(config, { attn: subNorms, ffn: subNorms }, 100, ({ name }) => name === 'embedding' || name === 'head' ? int8 : format);
+  planPacked(config, new Set(subNorms ? ['attn.subNorm', 'ffn.subNorm'] : []), 100, ({ name }) => name === 'embedding' || name === 'head' ? int8 : format);
 
 /** A file whose tensors hold zeros; `edit` changes what the header says. */
 async function file(plan = planFor()): Promise<Uint8Array> {

@@ -36,7 +36,7 @@ export const tokenizerJson = {
 
 export const config: ModelConfig = {
   architecture: 'llama', dim: 8, hiddenDim: 8, nLayers: 1, nHeads: 1, nHeadsKv: 1, headDim: 8, vocabSize: VOCAB, contextLength: 256,
-  normEps: 1e-5, ropeTheta: 10000, activation: 'silu', tiedHead: true, bosId: 1, eosIds: [EOS], addBos: true,
+  normEps: 1e-5, ropeTheta: 10000, ropeScaling: null, slidingWindow: null, activation: 'silu', tiedHead: true, bosId: 1, eosIds: [EOS], addBos: true,
 };
 
 export interface FakeOptions {
