@@ -1,38 +1,32 @@
 /**
- * Tiles of weights that come as codes, without a change: the codes' bits become planes, scales and zeros stay what they are.
+ * Tiles of other layouts than 'uniform' for weights that come as codes, without a change.
  * Source, 16 rows (see gguf.ts): codes u8[16][cols], params f32[16][groups][2] = s, z. Columns [begin, end) go to `dst`;
- * both are borders of groups of 32 or more columns.
+ * both are borders of groups.
  */
 import { Coding_f16, TILE_ROWS } from './generated/layout';
 import { f16FromF32 } from './float16';
+import { placeOf } from './octet';
 
-/** Place of row r in a plane's 16 bytes (see octet.ts). */
-// @ts-ignore: decorator
-@inline
-function placeOf(r: i32): usize { return <usize>(((r & 7) << 1) + (r >> 3)); }
-
-/** Layout 'planes': s_p = s * 2^p and z. */
-export function planesFromCodes(codes: usize, params: usize, cols: i32, begin: i32, end: i32, planes: i32, groupSize: i32, coding: i32, dst: usize): void {
-  const octet = <usize>planes << 4;
+/** Layout 'int8' with a half for every group: s. The codes are 128 too high. */
+export function int8FromCodes(codes: usize, params: usize, cols: i32, begin: i32, end: i32, groupSize: i32, dst: usize): void {
   const rowParams = <usize>(cols / groupSize) << 3;
   for (let k = begin; k < end; k += groupSize) {
-    for (let o = k; o < k + groupSize; o += 16, dst += 2 * octet) {
+    for (let j = k; j < k + groupSize; j += 16) {
       for (let r = 0; r < TILE_ROWS; r++) {
-        const q = v128.load(codes + <usize>(r * cols + o));
-        for (let p = 0; p < planes; p++) {
-          const bits = i8x16.bitmask(i8x16.shl(q, 7 - p)), at = dst + (<usize>p << 4) + placeOf(r);
-          store<u8>(at, <u8>bits);
-          store<u8>(at + octet, <u8>(bits >> 8));
-        }
+        const q = v128.xor(v128.load(codes + <usize>(r * cols + j)), i8x16.splat(-128)), at = dst + <usize>(r << 1);
+        v128.store16_lane(at, q, 0);
+        v128.store16_lane(at, q, 1, 32);
+        v128.store16_lane(at, q, 2, 64);
+        v128.store16_lane(at, q, 3, 96);
+        v128.store16_lane(at, q, 4, 128);
+        v128.store16_lane(at, q, 5, 160);
+        v128.store16_lane(at, q, 6, 192);
+        v128.store16_lane(at, q, 7, 224);
       }
+      dst += 256;
     }
     const group = params + (<usize>(k / groupSize) << 3);
-    for (let p = 0; p <= planes; p++) {
-      for (let r = 0; r < TILE_ROWS; r++) {
-        const pair = group + <usize>r * rowParams;
-        dst = storeValue(p < planes ? load<f32>(pair) * <f32>(1 << p) : load<f32>(pair, 4), coding, dst);
-      }
-    }
+    for (let r = 0; r < TILE_ROWS; r++) dst = storeValue(load<f32>(group + <usize>r * rowParams), Coding_f16, dst);
   }
 }
 
@@ -65,17 +59,4 @@ function storeValue(value: f32, coding: i32, dst: usize): usize {
   }
   store<f32>(dst, value);
   return dst + 4;
-}
-
-/**
- * Whether halves hold s * 2^p for all planes, and z, of `count` pairs. s and z are halves or small multiples of one already,
- * so only their size matters.
- */
-export function fitHalves(params: usize, count: i32, planes: i32): bool {
-  const factors = f32x4.replace_lane(f32x4.splat(1), 0, <f32>(1 << (planes - 1)));
-  let largest = f32x4.splat(0);
-  for (const end = params + (<usize>count << 3); params < end; params += 8) {
-    largest = f32x4.max(largest, f32x4.abs(f32x4.mul(v128.load64_zero(params), factors)));
-  }
-  return i32x4.all_true(f32x4.le(largest, f32x4.splat(65504)));
 }

@@ -1,12 +1,14 @@
 /**
- * GGUF's quantised types. Each splits a row of blocks into small codes and, for every group of columns, a scale and a zero:
+ * GGUF's quantised types. Each splits a row of blocks into small codes, u8[cols], and the parameters of groups of columns:
  *
- *   w = s * q + z      codes: u8[cols], params: f32[groups][2] = s, z
+ *   w = s * q + z      pairs: f32[groups][2] = s, z
  *
- * s and z are the f32 products of the block's own halves and small integers, which are exact, so that w, rounded once,
- * is what the type's definition gives in f32. The group sizes are in src/pack/encodings.ts.
+ * or, for the K types, whose scales are small integers times halves of a block, these as they are (`small`: see uniform.ts).
+ * s and z are the f32 products of the block's own numbers, which are exact, so that w, rounded once, is what the type's
+ * definition gives in f32. The group sizes are in src/pack/encodings.ts.
  */
 import { f16ToF32 } from './float16';
+import { SMALL_BYTES } from './uniform';
 
 // @ts-ignore: decorator
 @inline
@@ -17,6 +19,13 @@ function half(at: usize): f32 { return f16ToF32(load<u16>(at)); }
 function storePair(params: usize, s: f32, z: f32): void {
   store<f32>(params, s);
   store<f32>(params, z, 4);
+}
+
+// @ts-ignore: decorator
+@inline
+function storeSmall(small: usize, j: usize, scale: u8, offset: u8): void {
+  store<u8>(small + j, scale, 4);
+  store<u8>(small + j, offset, 20);
 }
 
 /** 16 bytes -> 32 codes: the low halves first. */
@@ -94,26 +103,25 @@ function pairs(src: usize, codes: usize): void {
 }
 
 /** Groups of 16: scales u4 and minima u4 [16], codes [64], d, dmin. */
-export function splitQ2_K(src: usize, cols: i32, codes: usize, params: usize): void {
-  for (let k = 0; k < cols; k += 256, src += 84, codes += 256) {
-    const d = half(src + 80), dmin = half(src + 82);
-    for (let j: usize = 0; j < 16; j++, params += 8) {
+export function splitQ2_K(src: usize, cols: i32, codes: usize, small: usize): void {
+  for (let k = 0; k < cols; k += 256, src += 84, codes += 256, small += SMALL_BYTES) {
+    store<u32>(small, load<u32>(src + 80));
+    for (let j: usize = 0; j < 16; j++) {
       const both = load<u8>(src + j);
-      storePair(params, d * <f32>(both & 15), -dmin * <f32>(both >> 4));
+      storeSmall(small, j, both & 15, both >> 4);
     }
     pairs(src + 16, codes);
   }
 }
 
 /** Groups of 16: high bits [32], low codes [64], 6-bit scales [12], d. The codes' zero is 4. */
-export function splitQ3_K(src: usize, cols: i32, codes: usize, params: usize): void {
-  for (let k = 0; k < cols; k += 256, src += 110, codes += 256) {
-    const d = half(src + 108);
-    for (let j: usize = 0; j < 16; j++, params += 8) {
+export function splitQ3_K(src: usize, cols: i32, codes: usize, small: usize): void {
+  for (let k = 0; k < cols; k += 256, src += 110, codes += 256, small += SMALL_BYTES) {
+    store<u32>(small, load<u16>(src + 108));
+    for (let j: usize = 0; j < 16; j++) {
       const low = (load<u8>(src + 96 + (j & 7)) >> <u8>((j >> 3) << 2)) & 15;
       const high = (load<u8>(src + 104 + (j & 3)) >> <u8>((j >> 2) << 1)) & 3;
-      const s = d * <f32>(<i32>(low | (high << 4)) - 32);
-      storePair(params, s, -4 * s);
+      storeSmall(small, j, (low | (high << 4)) - 32, 0);
     }
     pairs(src + 32, codes);
     for (let e: usize = 0; e < 256; e++) {
@@ -123,11 +131,13 @@ export function splitQ3_K(src: usize, cols: i32, codes: usize, params: usize): v
   }
 }
 
-/** Scales and minima of Q4_K and Q5_K: 6 bits each, eight of both in the 12 bytes at `sc`. */
+/** Scales and minima of Q4_K and Q5_K: d, dmin, then 6 bits each, eight of both in 12 bytes. */
 // @ts-ignore: decorator
 @inline
-function scalesAndMinima(d: f32, dmin: f32, sc: usize, params: usize): void {
-  for (let j: usize = 0; j < 8; j++, params += 8) {
+function scalesAndMinima(src: usize, small: usize): void {
+  store<u32>(small, load<u32>(src));
+  const sc = src + 4;
+  for (let j: usize = 0; j < 8; j++) {
     let s: u8, m: u8;
     if (j < 4) {
       s = load<u8>(sc + j) & 63;
@@ -136,7 +146,7 @@ function scalesAndMinima(d: f32, dmin: f32, sc: usize, params: usize): void {
       s = (load<u8>(sc + j + 4) & 15) | ((load<u8>(sc + j - 4) >> 6) << 4);
       m = (load<u8>(sc + j + 4) >> 4) | ((load<u8>(sc + j) >> 6) << 4);
     }
-    storePair(params, d * <f32>s, -dmin * <f32>m);
+    storeSmall(small, j, s, m);
   }
 }
 
@@ -154,17 +164,17 @@ function wideNibbles(src: usize, codes: usize): void {
 }
 
 /** Groups of 32: d, dmin, scales and minima [12], codes [128]. */
-export function splitQ4_K(src: usize, cols: i32, codes: usize, params: usize): void {
-  for (let k = 0; k < cols; k += 256, src += 144, codes += 256, params += 64) {
-    scalesAndMinima(half(src), half(src + 2), src + 4, params);
+export function splitQ4_K(src: usize, cols: i32, codes: usize, small: usize): void {
+  for (let k = 0; k < cols; k += 256, src += 144, codes += 256, small += SMALL_BYTES) {
+    scalesAndMinima(src, small);
     wideNibbles(src + 16, codes);
   }
 }
 
 /** Groups of 32: d, dmin, scales and minima [12], high bits [32], low codes [128]. */
-export function splitQ5_K(src: usize, cols: i32, codes: usize, params: usize): void {
-  for (let k = 0; k < cols; k += 256, src += 176, codes += 256, params += 64) {
-    scalesAndMinima(half(src), half(src + 2), src + 4, params);
+export function splitQ5_K(src: usize, cols: i32, codes: usize, small: usize): void {
+  for (let k = 0; k < cols; k += 256, src += 176, codes += 256, small += SMALL_BYTES) {
+    scalesAndMinima(src, small);
     wideNibbles(src + 48, codes);
     for (let e: usize = 0; e < 256; e++) {
       const bit = (load<u8>(src + 16 + (e & 31)) >> <u8>(e >> 5)) & 1;
@@ -174,13 +184,10 @@ export function splitQ5_K(src: usize, cols: i32, codes: usize, params: usize): v
 }
 
 /** Groups of 16: low codes [128], high pairs of bits [64], scales i8 [16], d. The codes' zero is 32. */
-export function splitQ6_K(src: usize, cols: i32, codes: usize, params: usize): void {
-  for (let k = 0; k < cols; k += 256, src += 210, codes += 256) {
-    const d = half(src + 208);
-    for (let j: usize = 0; j < 16; j++, params += 8) {
-      const s = d * <f32>load<i8>(src + 192 + j);
-      storePair(params, s, -32 * s);
-    }
+export function splitQ6_K(src: usize, cols: i32, codes: usize, small: usize): void {
+  for (let k = 0; k < cols; k += 256, src += 210, codes += 256, small += SMALL_BYTES) {
+    store<u32>(small, load<u16>(src + 208));
+    for (let j: usize = 0; j < 16; j++) storeSmall(small, j, load<u8>(src + 192 + j), 0);
     pairs(src + 128, codes);
     for (let e: usize = 0; e < 256; e++) {
       const low = load<u8>(src + ((e >> 7) << 6) + (e & 63)) >> <u8>(((e >> 6) & 1) << 2);

@@ -4,7 +4,8 @@ export { rowFromF32, rowFromF16, rowFromBf16, rowFromQ8, rowFromTernary2 } from 
 export {
   splitQ4_0, splitQ4_1, splitQ5_0, splitQ5_1, splitQ8_0, splitQ2_K, splitQ3_K, splitQ4_K, splitQ5_K, splitQ6_K, splitTQ1_0, splitTQ2_0, rowFromCodes,
 } from './gguf';
-export { planesFromCodes, ternaryFromCodes, fitHalves } from './exact';
+export { int8FromCodes, ternaryFromCodes } from './exact';
+export { uniformFromPairs, uniformFromSmall, pairsFromSmall, tileFromUniform } from './uniform';
 export { tileFromRows, rowsFromTile, scaleRows, allFinite, sumAbs, rowAbsMax } from './tile';
 export { hlqFit } from './hlq';
 export { planesRowScale, planesFromTile, tileFromPlanes } from './planes';

@@ -1,5 +1,6 @@
-/** Layouts without groups: 'f32' and 'int8'. */
+/** Layouts 'f32' and 'int8'. */
 import { TILE_ROWS } from './generated/layout';
+import { f16ToF32 } from './float16';
 import { rowAbsMax } from './tile';
 
 export function f32FromTile(tile: usize, cols: i32, dst: usize): void { memory.copy(dst, tile, <usize>cols << 6); }
@@ -44,11 +45,16 @@ export function int8FromTile(tile: usize, cols: i32, rowScale: usize, dst: usize
   }
 }
 
-export function tileFromInt8(src: usize, cols: i32, rowScale: usize, tile: usize): void {
-  for (let k = 0; k < cols; k++) {
+/** groupSize 0: no scales but the rows'; otherwise 16 halves follow each group. */
+export function tileFromInt8(src: usize, cols: i32, groupSize: i32, rowScale: usize, tile: usize): void {
+  for (let begin = 0, size = groupSize ? groupSize : cols; begin < cols; begin += size, src += <usize>((size + 2) * TILE_ROWS)) {
     for (let r = 0; r < TILE_ROWS; r++) {
-      const code = load<i8>(src + <usize>((k >> 1) * 32 + 2 * r + (k & 1)));
-      store<f32>(tile + (<usize>(k * TILE_ROWS + r) << 2), <f32>code * load<f32>(rowScale + (<usize>r << 2)));
+      let scale = load<f32>(rowScale + (<usize>r << 2));
+      if (groupSize) scale *= f16ToF32(load<u16>(src + <usize>(size * TILE_ROWS + 2 * r)));
+      for (let i = 0, n = min(size, cols - begin); i < n; i++) {
+        const code = load<i8>(src + <usize>((i >> 1) * 32 + 2 * r + (i & 1)));
+        store<f32>(tile + (<usize>((begin + i) * TILE_ROWS + r) << 2), <f32>code * scale);
+      }
     }
   }
 }

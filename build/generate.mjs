@@ -38,6 +38,9 @@ function struct(fields) {
 }
 function fail(message) { throw new Error(message); }
 
+/** A number for each value of an enum, 0 where none is given. */
+const tables = Object.entries(layout.tables).filter(([name]) => name !== 'comment')
+  .map(([name, [of, values]]) => ({ name, of, values: layout.enums[of].map(key => [key, values[key] ?? 0]) }));
 const structs = Object.entries(layout.structs).map(([name, fields]) => ({ name, ...struct(fields) }));
 const header = '// Generated from cpp/layout.json by build/generate.mjs.\n';
 
@@ -49,6 +52,8 @@ ${Object.entries(layout.constants).map(([n, v]) => `constexpr uint32_t ${n} = ${
 
 ${Object.entries(layout.enums).map(([n, names]) => `enum class ${n} : uint32_t { ${names.join(', ')} };`).join('\n')}
 
+${tables.map(t => `constexpr uint32_t ${t.name}[] = {${t.values.map(([, v]) => v).join(', ')}};  // by ${t.of}`).join('\n')}
+
 ${structs.map(s => `struct ${s.name} {\n${s.fields.map(f => `  ${f.type.cpp} ${f.name};`).join('\n')}\n};
 static_assert(sizeof(${s.name}) == ${s.size});`).join('\n\n')}
 `;
@@ -57,6 +62,8 @@ const ts = `${header}
 ${Object.entries(layout.constants).map(([n, v]) => `export const ${n} = ${v};`).join('\n')}
 
 ${Object.entries(layout.enums).map(([n, names]) => `export const ${n} = { ${names.map((v, i) => `${v}: ${i}`).join(', ')} } as const;`).join('\n')}
+
+${tables.map(t => `export const ${t.name} = { ${t.values.map(([k, v]) => `${k}: ${v}`).join(', ')} } as const;`).join('\n')}
 
 ${structs.map(s => `export const sizeOf${s.name} = ${s.size};
 export interface ${s.name}Fields { ${s.fields.map(f => `${f.name}: ${f.type.ts}`).join('; ')} }
@@ -68,6 +75,7 @@ ${s.fields.map(f => `  view.${f.type.set}(at + ${f.at}, value.${f.name}, true);`
 const as = `${header}
 ${Object.entries(layout.constants).map(([n, v]) => `export const ${n}: i32 = ${v};`).join('\n')}
 ${Object.entries(layout.enums).map(([n, names]) => names.map((v, i) => `export const ${n}_${v}: i32 = ${i};`).join('\n')).join('\n')}
+${tables.map(t => `export const ${t.name}: usize = memory.data<i32>([${t.values.map(([, v]) => v).join(', ')}]);`).join('\n')}
 `;
 
 for (const [path, text] of [['cpp/generated/layout.h', cpp], ['src/generated/layout.ts', ts], ['assembly/generated/layout.ts', as]]) {

@@ -48,7 +48,7 @@ struct Kernel {
 const Kernel* kernelFor(const Part& part);
 
 struct Ops {
-  MatMul matMul[4];  // by Layout; null: the kernel of the table
+  MatMul matMul[5];  // by Layout; null: the kernel of the table
   Prepare prepare[5];  // by Prep
   // h[i] = (x[i] / rms(x)) * w[i], rms(x) = sqrt(mean x^2 + eps). h may be x.                     x, h: [n]
   void (*rmsNorm)(float* h, const float* x, const float* w, uint32_t n, float eps);
@@ -64,11 +64,16 @@ extern const Ops referenceOps, fastOps;
 
 constexpr uint32_t roundUp(uint32_t n, uint32_t to) { return (n + to - 1) / to * to; }
 constexpr uint32_t tilesOf(uint32_t rows) { return roundUp(rows, TILE_ROWS) / TILE_ROWS; }
-constexpr uint32_t bytesOf(Coding c) { return c == Coding::none ? 0 : c == Coding::f32 ? 4 : 2; }
+constexpr uint32_t bytesOf(Coding c) { return VALUE_BYTES[static_cast<uint32_t>(c)]; }
 // Bytes of one group of a tile of bit planes: codes, then `values` coded values for each of the 16 rows.
 constexpr uint32_t groupBytes(uint32_t planes, uint32_t groupSize, uint32_t values, Coding c) {
   return groupSize / 8 * planes * TILE_ROWS + TILE_ROWS * values * bytesOf(c);
 }
+// The same in layout 'uniform', whose parameters are a group's and, where the coding has blocks, those of 256 columns.
+constexpr uint32_t uniformGroupBytes(uint32_t planes, uint32_t groupSize, Coding c) {
+  return groupSize / 8 * planes * TILE_ROWS + GROUP_PARAM_BYTES[static_cast<uint32_t>(c)];
+}
+constexpr uint32_t blockBytes(Coding c) { return BLOCK_PARAM_BYTES[static_cast<uint32_t>(c)]; }
 
 // KV cache of one layer and KV head: blocks of KV_BLOCK positions, each K as [headDim][KV_BLOCK], then V as
 // [KV_BLOCK][headDim], so that both the scores and the weighted sum run along the lanes.

@@ -13,6 +13,8 @@ void prepareExact(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t b
 void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
 void matMulInt8(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
 template <int P, Prep A, Coding C> void matMulPlanes(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+void matMulInt8Groups(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+template <int P, Prep A, Coding C> void matMulUniform(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
 template <Coding C> void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
 
 void rmsNorm(float* h, const float* x, const float* w, uint32_t n, float eps);

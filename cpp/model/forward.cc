@@ -1,5 +1,6 @@
 #include "model/forward.h"
 #include <initializer_list>
+#include "model/gather.h"
 #include "model/rope.h"
 
 namespace lutra {
@@ -83,18 +84,6 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   s.downActs.allocate(arena, MAX_ROWS);
   chooseStages(s, model);
   return arena.at - base;
-}
-
-// One row of the embedding, out of its tile.
-void gatherRow(const Linear& l, uint32_t row, float* x) {
-  const Part& part = l.parts[0];
-  const uint8_t* tile = part.data + static_cast<size_t>(row / TILE_ROWS) * part.tileBytes;
-  const uint32_t r = row % TILE_ROWS;
-  for (uint32_t k = 0; k < l.cols; k++) {
-    x[k] = part.layout == static_cast<uint32_t>(Layout::int8)
-               ? static_cast<float>(reinterpret_cast<const int8_t*>(tile)[k / 2 * 32 + 2 * r + k % 2]) * l.rowScale[row]
-               : reinterpret_cast<const float*>(tile)[k * TILE_ROWS + r];
-  }
 }
 
 // KV cache of a session: [layer][KV head][block of positions].

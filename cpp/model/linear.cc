@@ -83,10 +83,9 @@ void applyLinear(const Ops& ops, const Linear& l, ActsSet& set, float* out, floa
     float* y = out + i * ld;
     if (l.nParts == SEGMENTS) {
       const float *p0 = partial + i * ld, *p1 = p0 + plane, *p2 = p1 + plane, *p3 = p2 + plane;
-      for (uint32_t r = begin; r < end; r++) y[r] = ((p0[r] + p1[r]) + (p2[r] + p3[r])) * l.rowScale[r];
-    } else {
-      for (uint32_t r = begin; r < end; r++) y[r] = y[r] * l.rowScale[r];
+      for (uint32_t r = begin; r < end; r++) y[r] = (p0[r] + p1[r]) + (p2[r] + p3[r]);
     }
+    if (l.rowScale) for (uint32_t r = begin; r < end; r++) y[r] = y[r] * l.rowScale[r];
     if (l.bias) for (uint32_t r = begin; r < end; r++) y[r] = y[r] + l.bias[r];
   }
 }

@@ -1,53 +1,9 @@
 // Reference: products of a part of a weight matrix with prepared activations. One row, one input vector at a time.
 #include "half.h"
-#include "math.h"
+#include "reference/products.h"
 #include "reference/reference.h"
 
 namespace lutra::reference {
-namespace {
-
-// Calls dot(tile, row in tile, input vector) for every output asked for.
-template <class Dot>
-void eachOutput(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end, Dot dot) {
-  for (uint32_t tile = begin; tile < end; tile++) {
-    for (uint32_t m = 0; m < a.m; m++) {
-      for (uint32_t r = 0; r < TILE_ROWS; r++) {
-        out[m * ld + tile * TILE_ROWS + r] = dot(w.data + static_cast<size_t>(tile) * w.tileBytes, r, m);
-      }
-    }
-  }
-}
-
-// Where a group's byte of row r lies among the 16 of a plane: the inverse of ROW(b) = (b >> 1) + 8 (b & 1).
-uint32_t byteOfRow(uint32_t r) { return r < 8 ? 2 * r : 2 * (r - 8) + 1; }
-
-// Value v of row r in the parameters of a group.
-float parameter(const uint8_t* p, Coding coding, uint32_t v, uint32_t r) {
-  const uint32_t i = v * TILE_ROWS + r;
-  if (coding == Coding::f32) return reinterpret_cast<const float*>(p)[i];
-  return halfToFloat(reinterpret_cast<const uint16_t*>(p)[i]);
-}
-
-// Sum over a group of the table entries that the bits of one plane select.
-int32_t lookUp(const uint8_t* codes, uint32_t planes, uint32_t plane, uint32_t r, const Acts& a, uint32_t g, uint32_t m) {
-  const uint32_t quads = a.groupSize / 4;
-  int32_t sum = 0;
-  for (uint32_t o = 0; o < a.groupSize / 8; o++) {
-    const uint32_t byte = codes[(o * planes + plane) * TILE_ROWS + byteOfRow(r)];
-    for (uint32_t half = 0; half < 2; half++) {
-      const uint32_t e = byte >> (4 * half) & 15, t = (g * a.m + m) * quads + 2 * o + half;
-      if (a.prep == Prep::lut) {
-        sum += static_cast<int8_t>(a.table[t * 16 + e] - 64);
-      } else {
-        sum += (a.table[t * 32 + e] | a.table[t * 32 + 16 + e] << 7) - 512;
-      }
-    }
-  }
-  return sum;
-}
-
-}  // namespace
-
 void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
   eachOutput(w, a, out, ld, begin, end, [&](const uint8_t* tile, uint32_t r, uint32_t m) {
     const float* x = reinterpret_cast<const float*>(a.table) + m * a.ld + w.colBegin;
@@ -58,11 +14,18 @@ void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t b
 }
 
 void matMulInt8(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
+  const bool grouped = w.groupSize != 0;  // with a half for each row and group: sums are exact in a group, then f32
+  const uint32_t groupSize = grouped ? w.groupSize : roundUp(w.cols, 2), stride = TILE_ROWS * (groupSize + (grouped ? 2 : 0));
   eachOutput(w, a, out, ld, begin, end, [&](const uint8_t* tile, uint32_t r, uint32_t m) {
     const int16_t* x = reinterpret_cast<const int16_t*>(a.table) + m * a.ld + w.colBegin;
-    int32_t sum = 0;
-    for (uint32_t k = 0; k < w.cols; k++) sum += x[k] * static_cast<int8_t>(tile[k / 2 * 32 + 2 * r + k % 2]);
-    return static_cast<float>(sum) * a.scale[m];
+    float y = 0;
+    for (uint32_t begin = 0; begin < w.cols; begin += groupSize, tile += stride) {
+      int32_t sum = 0;
+      for (uint32_t k = 0; k < groupSize && begin + k < w.cols; k++) sum += x[begin + k] * static_cast<int8_t>(tile[k / 2 * 32 + 2 * r + k % 2]);
+      if (!grouped) return static_cast<float>(sum) * a.scale[m];
+      y += static_cast<float>(sum) * parameter(tile + TILE_ROWS * groupSize, Coding::f16, 0, r);
+    }
+    return y * a.scale[m];
   });
 }
 

@@ -14,6 +14,7 @@ void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t b
 void matMulInt8(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
 void matMulPlanes(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
 void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
+void matMulUniform(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);
 
 void rmsNorm(float* h, const float* x, const float* w, uint32_t n, float eps);
 void rope(float* head, const float* rope, uint32_t headDim);

@@ -91,8 +91,6 @@ function checkRunnable(path: string, { config, linears }: PackedHeader): void {
   };
   if (config.headDim % 8 !== 0) refuse('config.headDim', `${config.headDim} is no multiple of 8`);
   if (config.nHeads % config.nHeadsKv !== 0) refuse('config.nHeadsKv', `${config.nHeadsKv} does not divide ${config.nHeads} heads`);
-  const embedding = linears.embedding!.parts[0]!.layout;
-  if (embedding !== 'int8' && embedding !== 'f32') refuse('linears.embedding', `rows cannot be gathered from layout ${embedding}`);
 }
 
 /** Asks the module itself, over a memory that holds the descriptors only. */
@@ -122,10 +120,13 @@ async function readWeights(source: ByteSource, header: PackedHeader, memory: Web
 /** Norms and row scales are few, and one NaN among them silences a model without a word. */
 function checkFinite(path: string, header: PackedHeader, memory: WebAssembly.Memory, plan: MemoryPlan): void {
   for (const [name, { dtype, begin, end }] of Object.entries(header.tensors)) {
-    if (dtype !== 'F32') continue;
-    const values = new Float32Array(memory.buffer, plan.weights + begin, (end - begin) / 4);
-    if (!values.every(Number.isFinite)) throw new BadModelFileError(path, name, 'holds a value that is not finite');
-    if (name === ROPE_DIVISORS && !values.subarray(0, header.config.headDim / 2).every(value => value >= 1e-3)) throw new BadModelFileError(path, name, 'holds a value below 0.001');
+    if (dtype === 'U8') continue;
+    const at = plan.weights + begin, bytes = end - begin;
+    const finite = dtype === 'F32' ? new Float32Array(memory.buffer, at, bytes / 4).every(Number.isFinite)
+      : new Uint16Array(memory.buffer, at, bytes / 2).every(half => (half & 0x7c00) !== 0x7c00);
+    if (!finite) throw new BadModelFileError(path, name, 'holds a value that is not finite');
+    const slow = name === ROPE_DIVISORS && !new Float32Array(memory.buffer, at, header.config.headDim / 2).every(value => value >= 1e-3);
+    if (slow) throw new BadModelFileError(path, name, 'holds a value below 0.001');
   }
 }
 

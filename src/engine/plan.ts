@@ -75,18 +75,20 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
   const addresses: Record<string, number> = {};
   for (const [name, linear] of Object.entries(linears)) {
     const parts = take(linear.parts.length * sizeOfPart), address = addresses[name] = take(sizeOfLinear);
-    const tiles = Math.ceil(linear.rows / TILE_ROWS);
+    const tiles = Math.ceil(linear.rows / TILE_ROWS), rowScale = tensor(linear.rowScale);
+    const own = tensors[linear.rowScale]!.dtype === 'F16'; // the parts' kernels multiply by them, not the layer
     linear.parts.forEach((part, i) => {
       const { begin, end } = tensors[part.tensor]!;
       plan.parts.push(parts + i * sizeOfPart);
       writePart(view, parts + i * sizeOfPart, {
         layout: Layout[part.layout], planes: part.planes, groupSize: part.groupSize, coding: Coding[part.coding],
         colBegin: part.colBegin, cols: part.colEnd - part.colBegin, data: plan.weights + begin, tileBytes: (end - begin) / tiles,
+        rowScale: own ? rowScale : 0,
       });
     });
     writeLinear(view, address, {
       rows: linear.rows, cols: linear.cols, nParts: linear.parts.length, parts,
-      rowScale: tensor(linear.rowScale), bias: linear.bias ? tensor(linear.bias) : 0,
+      rowScale: own ? 0 : rowScale, bias: linear.bias ? tensor(linear.bias) : 0,
     });
   }
   for (let i = 0; i < config.nLayers; i++) {

@@ -1,6 +1,6 @@
 /** The packed model file (docs/format.md): what a header must say, and the reader that checks that it does. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { ALIGN, FORMAT_VERSION, SEGMENTS, TILE_ROWS } from '../generated/layout.js';
+import { ALIGN, BLOCK_COLUMNS, BLOCK_PARAM_BYTES, FORMAT_VERSION, GROUP_PARAM_BYTES, SEGMENTS, TILE_ROWS, VALUE_BYTES } from '../generated/layout.js';
 import { isObject, parseJson } from './bytes.js';
 import { checkConfig } from './config.js';
 import { readSafetensorsHeader } from './safetensors.js';
@@ -80,31 +80,36 @@ export function vectorLengths(config: ModelConfig, extras: Extras): Map<string, 
   return new Map([...executionOrder(config, extras)].flatMap(item => 'length' in item ? [[item.name, item.length]] : []));
 }
 
-/** Column borders of a linear layer's parts: whole units, from the number of columns alone. */
-export function partBorders(cols: number, groupSize: number, segmented: boolean): number[] {
-  const unit = groupSize || 32;
+/** Columns that stay together where a matrix is cut: a group, or a block of groups. */
+const unitOf = ({ groupSize, coding }: PartFormat): number => BLOCK_PARAM_BYTES[coding] ? BLOCK_COLUMNS : groupSize || 32;
+
+/** Column borders of a linear layer's parts: whole units, from format and number of columns alone. */
+export function partBorders(cols: number, format: PartFormat, segmented: boolean): number[] {
+  const unit = unitOf(format);
   const units = Math.ceil(cols / unit);
   if (!segmented || units < SEGMENTS) return [0, cols];
   return Array.from({ length: SEGMENTS + 1 }, (_, i) => i === SEGMENTS ? cols : unit * Math.floor(units * i / SEGMENTS));
 }
 
-const codingBytes: Record<CodingName, number> = { none: 0, f32: 4, f16: 2, i16: 2 };
-
 /** Bytes of a tile of 16 rows and `cols` columns. */
 export function tileBytes({ layout, planes, groupSize, coding }: PartFormat, cols: number): number {
-  if (layout === 'f32') return 4 * TILE_ROWS * cols;
-  if (layout === 'int8') return 2 * TILE_ROWS * Math.ceil(cols / 2);
-  const parameters = layout === 'planes' ? planes + 1 : 1;
-  return Math.ceil(cols / groupSize) * (groupSize / 8 * planes * TILE_ROWS + TILE_ROWS * parameters * codingBytes[coding]);
+  const groups = Math.ceil(cols / groupSize), codeBytes = groupSize / 8 * planes * TILE_ROWS;
+  switch (layout) {
+    case 'f32': return 4 * TILE_ROWS * cols;
+    case 'int8': return groupSize === 0 ? 2 * TILE_ROWS * Math.ceil(cols / 2) : TILE_ROWS * groups * (groupSize + VALUE_BYTES[coding]);
+    case 'planes': return groups * (codeBytes + TILE_ROWS * (planes + 1) * VALUE_BYTES[coding]);
+    case 'ternary': return groups * (codeBytes + TILE_ROWS * VALUE_BYTES[coding]);
+    case 'uniform': return roundUp(groups * (codeBytes + GROUP_PARAM_BYTES[coding]) + cols / BLOCK_COLUMNS * BLOCK_PARAM_BYTES[coding], 32);
+  }
 }
 
 const roundUp = (value: number, unit: number) => Math.ceil(value / unit) * unit;
 
 export function planPacked(config: ModelConfig, extras: Extras, tokenizerBytes: number, formatOf: (linear: LinearShape) => PartFormat): PackedPlan {
   const plan: PackedPlan = { linears: {}, tensors: new Map(), dataBytes: 0 };
-  const add = (name: string, dtype: string, bytes: number) => {
+  const add = (name: string, dtype: 'F32' | 'F16' | 'U8', bytes: number) => {
     const begin = plan.dataBytes, end = begin + bytes;
-    plan.tensors.set(name, { dtype, shape: [dtype === 'F32' ? bytes / 4 : bytes], begin, end });
+    plan.tensors.set(name, { dtype, shape: [bytes / { F32: 4, F16: 2, U8: 1 }[dtype]], begin, end });
     plan.dataBytes = end;
   };
   for (const item of executionOrder(config, extras)) {
@@ -114,14 +119,14 @@ export function planPacked(config: ModelConfig, extras: Extras, tokenizerBytes: 
     }
     const { name, rows, cols, segmented } = item;
     const format = formatOf(item), tiles = Math.ceil(rows / TILE_ROWS);
-    const borders = partBorders(cols, format.groupSize, segmented);
+    const borders = partBorders(cols, format, segmented);
     const parts = borders.slice(1).map((colEnd, i): PartInfo => {
       const { layout, planes, groupSize, coding } = format;
       return { layout, planes, groupSize, coding, colBegin: borders[i]!, colEnd, tensor: `${name}.${i}` };
     });
     const bias = `${name}.bias`;
     plan.linears[name] = { rows, cols, rowScale: `${name}.rowScale`, ...(plan.tensors.has(bias) && { bias }), parts };
-    add(`${name}.rowScale`, 'F32', 4 * TILE_ROWS * tiles);
+    add(`${name}.rowScale`, format.coding === 'i6' ? 'F16' : 'F32', 4 * TILE_ROWS * tiles);
     for (const part of parts) add(part.tensor, 'U8', tiles * tileBytes(part, part.colEnd - part.colBegin));
   }
   add('tokenizer', 'U8', roundUp(tokenizerBytes, ALIGN));
@@ -155,7 +160,7 @@ export async function readPackedHeader(source: ByteSource): Promise<PackedHeader
 
   const tokenizer = tensors.get('tokenizer');
   if (!tokenizer || tokenizer.end === tokenizer.begin) return fail('tokenizer', 'is missing');
-  const plan = planPacked(config, extrasOf(name => tensors.has(name)), tokenizer.end - tokenizer.begin, ({ name }) => partFormat(linears[name], path, name));
+  const plan = planPacked(config, extrasOf(name => tensors.has(name)), tokenizer.end - tokenizer.begin, shape => partFormat(linears[shape.name], path, shape));
   compare('linears', linears, plan.linears);
   compare('tensors', Object.fromEntries(tensors), Object.fromEntries(plan.tensors));
   return { version: FORMAT_VERSION, config, linears: plan.linears, tensors: Object.fromEntries(plan.tensors), dataOffset, dataBytes: plan.dataBytes, provenance };
@@ -173,22 +178,28 @@ export async function readPackedHeader(source: ByteSource): Promise<PackedHeader
   }
 }
 
-const codings: Record<LayoutName, readonly CodingName[]> = { f32: ['none'], int8: ['none'], planes: ['f32', 'f16', 'i16'], ternary: ['none', 'f32', 'f16'] };
+/** Which formats there are. Whether there is a kernel for one is the engine's business (cpp/kernels/table.cc). */
+const groups = [32, 64, 128], shortGroups = [16, ...groups], none = [0];
+const formats: Record<LayoutName, { codings: readonly CodingName[]; planes: readonly number[]; groupSizes: readonly number[] }[]> = {
+  f32: [{ codings: ['none'], planes: none, groupSizes: none }],
+  int8: [{ codings: ['none'], planes: none, groupSizes: none }, { codings: ['f16'], planes: none, groupSizes: groups }],
+  planes: [{ codings: ['f32', 'f16', 'i16'], planes: [1, 2, 3, 4], groupSizes: groups }],
+  ternary: [{ codings: ['none', 'f32', 'f16'], planes: [2], groupSizes: groups }],
+  uniform: [{ codings: ['f32', 'f16', 'f16mid', 'i6', 'k4', 'k6', 'k8'], planes: [1, 2, 3, 4, 5, 6], groupSizes: shortGroups }],
+};
 
 /** The format of a linear layer's first part; `compare` finds the others equal to it or fails. */
-function partFormat(linear: unknown, path: string, name: string): PartFormat {
+function partFormat(linear: unknown, path: string, { name, cols }: LinearShape): PartFormat {
   const part: unknown = isObject(linear) && Array.isArray(linear.parts) ? linear.parts[0] : undefined;
   if (!isObject(part)) throw new BadModelFileError(path, `linears.${name}`, 'is missing or has no parts');
   const { layout, planes, groupSize, coding } = part;
-  if (typeof layout !== 'string' || !Object.hasOwn(codings, layout)) {
+  if (typeof layout !== 'string' || !Object.hasOwn(formats, layout)) {
     throw new UnsupportedFormatError(path, `linears.${name}.parts.0.layout`, `unknown layout ${JSON.stringify(layout)}`, 'Update lutra, or pack the model again with this version.');
   }
-  const grouped = layout === 'planes' || layout === 'ternary';
-  const sound = codings[layout as LayoutName].includes(coding)
-    && (grouped ? [32, 64, 128].includes(groupSize) : groupSize === 0)
-    && (layout === 'planes' ? [1, 2, 3, 4].includes(planes) : planes === (layout === 'ternary' ? 2 : 0));
-  if (!sound) {
-    throw new BadModelFileError(path, `linears.${name}.parts.0`, `layout ${layout} with ${JSON.stringify({ planes, groupSize, coding })}`);
+  const known = formats[layout as LayoutName].some(format => format.codings.includes(coding) && format.planes.includes(planes) && format.groupSizes.includes(groupSize));
+  if (!known) throw new BadModelFileError(path, `linears.${name}.parts.0`, `layout ${layout} with ${JSON.stringify({ planes, groupSize, coding })}`);
+  if (BLOCK_PARAM_BYTES[coding as CodingName] && cols % BLOCK_COLUMNS !== 0) {
+    throw new BadModelFileError(path, `linears.${name}.parts.0`, `coding ${coding} has blocks of ${BLOCK_COLUMNS} columns, which ${cols} columns do not fill`);
   }
   return { layout: layout as LayoutName, planes, groupSize, coding };
 }

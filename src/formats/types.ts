@@ -1,3 +1,5 @@
+import type { Coding, Layout } from '../generated/layout.js';
+
 /**
  * How rotary embeddings are slowed down for texts longer than those a model was first trained on (cpp/model/rope.cc).
  * Lengths in tokens. `low` and `high`: llama3: low_freq_factor, high_freq_factor; yarn: beta_slow, beta_fast.
@@ -40,15 +42,15 @@ export interface ModelConfig {
   addBos: boolean;
 }
 
-export type LayoutName = 'f32' | 'int8' | 'planes' | 'ternary';
-export type CodingName = 'none' | 'f32' | 'f16' | 'i16';
+export type LayoutName = keyof typeof Layout;
+export type CodingName = keyof typeof Coding;
 
 /** A block of columns of a linear layer, in one layout. Columns [colBegin, colEnd) of the matrix, all rows. */
 export interface PartInfo {
   layout: LayoutName;
-  /** Bit planes: 1–4 for 'planes', 2 for 'ternary', 0 otherwise. */
+  /** Bit planes: 1–4 for 'planes', 1–6 for 'uniform', 2 for 'ternary', 0 otherwise. */
   planes: number;
-  /** Columns that share parameters: 32, 64 or 128; 0 where the layout has no groups. */
+  /** Columns that share parameters: 16, 32, 64 or 128; 0 where there are no groups. */
   groupSize: number;
   coding: CodingName;
   colBegin: number;
@@ -62,7 +64,7 @@ export interface LinearInfo {
   rows: number;
   cols: number;
   parts: PartInfo[];
-  /** Name of the F32 tensor of one scale per row, padded to whole tiles. */
+  /** Name of the F32 tensor of one scale per row, padded to whole tiles; coding 'i6': F16, scales and centres' scales. */
   rowScale: string;
   bias?: string;
 }

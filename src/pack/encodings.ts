@@ -1,6 +1,7 @@
 /** Source encodings. A new one is a row in one of these tables and a function in assembly/. */
 import type { PartFormat } from '../formats/packed.js';
 import type { Encoding, GgufEncoding } from '../formats/source.js';
+import type { CodingName } from '../formats/types.js';
 
 export type RowDecoder = (src: number, scales: number, dst: number, cols: number, phase: number, param: number) => void;
 export type RowSplitter = (src: number, cols: number, codes: number, params: number) => void;
@@ -15,33 +16,40 @@ export const rowDecoders = {
 } as const satisfies Record<Exclude<Encoding, GgufEncoding>, string>;
 
 interface Blocks {
-  /** The function that turns a row into codes, scales and zeros (assembly/gguf.ts). */
+  /** The function that turns a row into codes and parameters (assembly/gguf.ts). */
   split: string;
   /** Columns that share a scale. */
   group: number;
-  /** The format that holds codes, scales and zeros as they are, where there is one. */
-  exact?: PartFormat;
-  /** Half precision may be too narrow for an unusual matrix: then coding 'f32' takes its place. */
-  checkHalves?: true;
+  /** K types: the parameters are small integers, for `perBlock` groups at a time; otherwise pairs of f32. */
+  perBlock?: number;
+  /** The code that means 0, where it is the same for all groups of such a type; otherwise they have minima. */
+  middle?: number;
+  /** The format that holds codes and parameters as they are. */
+  exact: PartFormat;
 }
 
-const planes4 = { layout: 'planes', planes: 4, groupSize: 32 } as const;
-const ternary = { layout: 'ternary', planes: 2, groupSize: 128, coding: 'f16' } as const;
+const uniform = (planes: number, groupSize: number, coding: CodingName): PartFormat => ({ layout: 'uniform', planes, groupSize, coding });
+const ternary: PartFormat = { layout: 'ternary', planes: 2, groupSize: 128, coding: 'f16' };
 
 /** Encodings of codes in blocks. */
 export const blockEncodings = {
-  q4_0: { split: 'splitQ4_0', group: 32, exact: { ...planes4, coding: 'f16' }, checkHalves: true },
-  q4_1: { split: 'splitQ4_1', group: 32, exact: { ...planes4, coding: 'f16' }, checkHalves: true },
-  q5_0: { split: 'splitQ5_0', group: 32 },
-  q5_1: { split: 'splitQ5_1', group: 32 },
-  q8_0: { split: 'splitQ8_0', group: 32 },
-  q2_k: { split: 'splitQ2_K', group: 16 },
-  q3_k: { split: 'splitQ3_K', group: 16 },
-  q4_k: { split: 'splitQ4_K', group: 32, exact: { ...planes4, coding: 'f32' } },
-  q5_k: { split: 'splitQ5_K', group: 32 },
-  q6_k: { split: 'splitQ6_K', group: 16 },
+  q4_0: { split: 'splitQ4_0', group: 32, exact: uniform(4, 32, 'f16mid') },
+  q4_1: { split: 'splitQ4_1', group: 32, exact: uniform(4, 32, 'f16') },
+  q5_0: { split: 'splitQ5_0', group: 32, exact: uniform(5, 32, 'f16mid') },
+  q5_1: { split: 'splitQ5_1', group: 32, exact: uniform(5, 32, 'f16') },
+  q8_0: { split: 'splitQ8_0', group: 32, exact: { layout: 'int8', planes: 0, groupSize: 32, coding: 'f16' } },
+  q2_k: { split: 'splitQ2_K', group: 16, perBlock: 16, exact: uniform(2, 16, 'k4') },
+  q3_k: { split: 'splitQ3_K', group: 16, perBlock: 16, middle: 4, exact: uniform(3, 16, 'k8') },
+  q4_k: { split: 'splitQ4_K', group: 32, perBlock: 8, exact: uniform(4, 32, 'k6') },
+  q5_k: { split: 'splitQ5_K', group: 32, perBlock: 8, exact: uniform(5, 32, 'k6') },
+  q6_k: { split: 'splitQ6_K', group: 16, perBlock: 16, middle: 32, exact: uniform(6, 16, 'k8') },
   tq1_0: { split: 'splitTQ1_0', group: 256, exact: ternary },
   tq2_0: { split: 'splitTQ2_0', group: 256, exact: ternary },
 } as const satisfies Record<GgufEncoding, Blocks>;
 
 export const blocksOf = (encoding: Encoding): Blocks | undefined => (blockEncodings as Partial<Record<Encoding, Blocks>>)[encoding];
+
+/** Bytes of small parameters: d, dmin (halves), 16 scales, 16 offsets; the same as in assembly/uniform.ts. */
+export const SMALL_BYTES = 36;
+/** Bytes of a row's parameters as `split` leaves them. */
+export const paramBytes = ({ group, perBlock }: Blocks, cols: number): number => perBlock ? SMALL_BYTES * cols / (group * perBlock) : 8 * cols / group;

@@ -19,7 +19,7 @@ export interface PackOptions {
   groupSize?: number;
   /** How the parameters of 1 to 4 bits are stored. Default 'i16'. */
   coding?: 'i16' | 'f16' | 'f32';
-  /** Embedding and head; 'int8': one scale a row. Default: 'f32' at the levels 'exact' and 'f32', otherwise 'int8'. */
+  /** Embedding and head; 'int8': one scale a row. Default: 'f32' at level 'f32', as they are at level 'exact', otherwise 'int8'. */
   embedding?: 'int8' | 'f32';
   /** Workers; default: one for each core. The result does not depend on it. */
   threads?: number;
@@ -82,9 +82,9 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
   const plain = (layout: 'f32' | 'int8'): PartFormat => ({ layout, planes: 0, groupSize: 0, coding: 'none' });
   const formatOf = ({ name }: LinearShape): PartFormat => {
     const matrix = source.matrices.get(name)!, kept = blocksOf(matrix.encoding)?.exact;
-    const columns = groupSize ?? 64;
-    if (name === 'embedding' || name === 'head') return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
-    if (kept && (bits === 'exact' || bits === kept.layout)) return kept;
+    const columns = groupSize ?? 64, lookedUp = name === 'embedding' || name === 'head';
+    if (kept && (bits === 'exact' || (bits === kept.layout && !lookedUp)) && !(lookedUp && embedding)) return kept;
+    if (lookedUp) return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
     if (bits === 'ternary' || (bits === 'exact' && isTrits(matrix))) return { layout: 'ternary', planes: 2, groupSize: columns, coding: 'none' };
     if (bits === 'f32' || bits === 'exact') return plain('f32');
     return bits === 8 ? plain('int8') : { layout: 'planes', planes: bits, groupSize: columns, coding: coding ?? 'i16' };
@@ -96,7 +96,7 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
     if (!matrix || matrix.rows !== rows || matrix.cols !== cols) throw new Error(`importer: ${name} is not [${rows}, ${cols}]`);
   }
   const formats = new Map(shapes.map(shape => [shape.name, formatOf(shape)]));
-  /** Layers whose codes, scales and zeros stay what they are. */
+  /** Layers whose codes and parameters stay what they are. */
   const kept = new Set([...formats].filter(([name, format]) => format === blocksOf(source.matrices.get(name)!.encoding)?.exact).map(([name]) => name));
   return { bits, shapes, formats, kept, extras };
 }
@@ -105,19 +105,13 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   const { bits, shapes, formats, kept, extras } = plan;
   const weights = (list: { rows: number; cols: number }[]) => list.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 
-  const needsHalves = shapes.filter(({ name }) => kept.has(name) && blocksOf(source.matrices.get(name)!.encoding)!.checkHalves);
   const needsMean = shapes.filter(({ name }) => formats.get(name)!.layout === 'ternary' && !kept.has(name) && !isTrits(source.matrices.get(name)!));
   const exact = bits === 'f32' || bits === 'exact' || (bits === 'ternary' && needsMean.length === 0);
   const method = exact ? 'exact' : bits === 'ternary' ? 'absmean' : bits === 8 ? 'absmax' : 'hlq';
-  const total = weights(shapes) + weights(needsMean) + weights(needsHalves);
+  const total = weights(shapes) + weights(needsMean);
   let done = 0;
   const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);
 
-  await inLanes(pool, stepsOfAll(source, needsHalves), async ({ shape: { name }, step }) => {
-    const format = formats.get(name)!;
-    if (format.coding === 'f16' && !await pool.fitHalves(await rowsJob(step))) formats.set(name, { ...format, coding: 'f32' });
-    advance(step);
-  });
   const layout = planPacked(source.config, extras, source.tokenizerJson.length, ({ name }) => formats.get(name)!);
   const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
 
@@ -145,7 +139,7 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
 
   await inLanes(pool, stepsOfAll(source, shapes), async ({ shape, step }) => {
     const { name, cols, segmented } = shape, { matrix } = step;
-    const format = formats.get(name)!, borders = partBorders(cols, format.groupSize, segmented);
+    const format = formats.get(name)!, borders = partBorders(cols, format, segmented);
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
     const gamma = keepTrits ? 1 : means.get(name) ?? 1;
     const job = await rowsJob(step, keepTrits ? 1 : matrix.scale);

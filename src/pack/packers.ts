@@ -4,7 +4,7 @@ import { tileBytes, type PartFormat } from '../formats/packed.js';
 import type { Encoding } from '../formats/source.js';
 import type { PartInfo } from '../formats/types.js';
 import { readAsset } from '../platform/platform.js';
-import { blockEncodings, blocksOf, rowDecoders, type RowDecoder, type RowSplitter } from './encodings.js';
+import { SMALL_BYTES, blockEncodings, blocksOf, paramBytes, rowDecoders, type RowDecoder, type RowSplitter } from './encodings.js';
 
 /** Rows of a source matrix; plain data, fit to be posted to a worker. */
 export interface RowsJob {
@@ -28,12 +28,29 @@ export interface TilesJob extends RowsJob {
   /** Layout 'ternary': what weights are divided by before rounding, and the row scale. */
   gamma: number;
   ternaryScale: number;
-  /** Codes, scales and zeros go into `format` as they are. */
+  /** Codes and parameters go into `format` as they are. */
   keep: boolean;
 }
 
+/** Rows that somebody has quantised: uniform levels with 6-bit parameters, w = Ss sc (q - (2^P - 1) / 2) + Sc c. */
+export interface CodedJob {
+  rows: number;
+  cols: number;
+  /** Layout 'uniform', coding 'i6'. */
+  format: PartFormat;
+  /** Column borders of the parts. */
+  borders: number[];
+  /** q: [rows][cols], below 2^P. */
+  codes: Uint8Array;
+  /** sc: [rows][groups], below 64; c: [rows][groups], -32 to 31. */
+  scales: Uint8Array;
+  centres: Int8Array;
+  /** Ss, Sc: [rows][2], halves. */
+  rowScales: Uint16Array;
+}
+
 export interface Tiles {
-  /** f32[tiles * 16], as bytes. */
+  /** For each tile f32[16], as bytes; coding 'i6': 16 halves Ss, 16 halves Sc. */
   rowScale: Uint8Array<ArrayBuffer>;
   /** For each part its tiles, one after the other. */
   parts: Uint8Array<ArrayBuffer>[];
@@ -46,9 +63,12 @@ type Plain = keyof typeof rowDecoders;
 type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<typeof blockEncodings[Exclude<Encoding, Plain>]['split'], RowSplitter> & {
   heapBase(): number;
   rowFromCodes(codes: number, params: number, groupSize: number, cols: number, dst: number): void;
-  planesFromCodes(codes: number, params: number, cols: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): void;
+  int8FromCodes(codes: number, params: number, cols: number, begin: number, end: number, groupSize: number, dst: number): void;
+  uniformFromPairs(codes: number, stride: number, pairs: number, groups: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): number;
+  uniformFromSmall(codes: number, stride: number, small: number, rowBytes: number, perBlock: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): number;
+  pairsFromSmall(small: number, groups: number, perBlock: number, middle: number, pairs: number): void;
+  tileFromUniform(src: number, cols: number, planes: number, groupSize: number, coding: number, rowScale: number, tile: number): void;
   ternaryFromCodes(codes: number, params: number, cols: number, sourceGroup: number, begin: number, end: number, groupSize: number, coding: number, dst: number): void;
-  fitHalves(params: number, count: number, planes: number): number;
   tileFromRows(rows: number, cols: number, tile: number): void;
   scaleRows(values: number, count: number, factor: number): void;
   allFinite(values: number, count: number): number;
@@ -61,13 +81,13 @@ type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<typeof blo
   tileFromTernary(src: number, cols: number, groupSize: number, coding: number, rowScale: number, tile: number): void;
   int8RowScale(tile: number, cols: number, rowScale: number): void;
   int8FromTile(tile: number, cols: number, rowScale: number, dst: number): void;
-  tileFromInt8(src: number, cols: number, rowScale: number, tile: number): void;
+  tileFromInt8(src: number, cols: number, groupSize: number, rowScale: number, tile: number): void;
   f32FromTile(tile: number, cols: number, dst: number): void;
   tileFromF32(src: number, cols: number, rowScale: number, tile: number): void;
 };
 
-/** Addresses of a job's source: its bytes, and rows of blocks taken apart. */
-interface SourceAt { codes: number; scales: number; split: number; pairs: number }
+/** Addresses of a job's source: its bytes, and rows of blocks taken apart: codes, parameters as they come, and as pairs. */
+interface SourceAt { codes: number; scales: number; split: number; params: number; pairs: number }
 
 const SCRATCH_BYTES = 4096;
 const PAGE = 65536;
@@ -97,41 +117,64 @@ export class Packers {
     return sum;
   }
 
-  /** Whether half precision holds the scales and zeros of rows of blocks as they would be stored (see fitHalves in assembly/exact.ts). */
-  fitHalves(job: RowsJob): boolean {
-    const { group, exact } = blocksOf(job.encoding)!;
-    const at = this.place(sourceSizes(job, 1));
-    this.copySource(job, at);
-    for (let r = 0; r < job.rows; r++) {
-      this.split(job, r, at, 0);
-      if (!this.wasm.fitHalves(at.pairs, job.cols / group, exact!.planes)) return false;
-    }
-    return true;
-  }
-
   /** Tiles of all rows; the last tile is filled up with zero rows. */
   tiles(job: TilesJob): Tiles {
     return job.keep ? this.keptTiles(job) : this.madeTiles(job);
   }
 
-  /** Codes, scales and zeros as they are. */
+  /** Codes and parameters as they are. */
   private keptTiles(job: TilesJob): Tiles {
-    const { cols, format: { layout, planes, groupSize, coding } } = job, { group } = blocksOf(job.encoding)!;
-    const parts = partsOf(job);
+    const { cols, format } = job, blocks = blocksOf(job.encoding)!, { group, perBlock } = blocks;
+    const { layout, planes, groupSize } = format, coding = Coding[format.coding];
+    const parts = partsOf(job), rowBytes = paramBytes(blocks, cols);
     const at = this.place({ ...sourceSizes(job, TILE_ROWS), out: Math.max(...parts.map(part => part.bytes)) });
     this.copySource(job, at);
     const result = emptyTiles(job, parts), bytes = new Uint8Array(this.memory.buffer);
     new Float32Array(result.rowScale.buffer).fill(1, 0, job.rows);
     for (let t = 0; t < result.rowScale.length / (4 * TILE_ROWS); t++) {
-      const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t), values = 2 * TILE_ROWS * cols / group;
-      if (rows < TILE_ROWS) bytes.fill(0, at.split, at.split + TILE_ROWS * cols).fill(0, at.pairs, at.pairs + 4 * values);
+      const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t);
+      bytes.fill(0, at.split + cols * rows, at.split + cols * TILE_ROWS).fill(0, at.params + rowBytes * rows, at.params + rowBytes * TILE_ROWS);
       for (let r = 0; r < rows; r++) this.split(job, TILE_ROWS * t + r, at, r);
-      if (!this.wasm.allFinite(at.pairs, values)) throw new NotFiniteError();
-      parts.forEach((part, i) => {
-        const end = part.begin + part.cols;
-        if (layout === 'planes') this.wasm.planesFromCodes(at.split, at.pairs, cols, part.begin, end, planes, groupSize, Coding[coding], at.out);
-        else this.wasm.ternaryFromCodes(at.split, at.pairs, cols, group, part.begin, end, groupSize, Coding[coding], at.out);
-        result.parts[i]!.set(bytes.subarray(at.out, at.out + part.bytes), t * part.bytes);
+      for (let r = 0; r < TILE_ROWS; r++) if (!this.finiteParams(job, at, r)) throw new NotFiniteError();
+      parts.forEach(({ begin, cols: width, bytes: size }, i) => {
+        const end = begin + width;
+        switch (layout) {
+          case 'int8': this.wasm.int8FromCodes(at.split, at.params, cols, begin, end, groupSize, at.out); break;
+          case 'ternary': this.wasm.ternaryFromCodes(at.split, at.params, cols, group, begin, end, groupSize, coding, at.out); break;
+          default:
+            if (perBlock) this.wasm.uniformFromSmall(at.split, cols, at.params, rowBytes, perBlock, begin, end, planes, groupSize, coding, at.out);
+            else this.wasm.uniformFromPairs(at.split, cols, at.params, cols / groupSize, begin, end, planes, groupSize, coding, at.out);
+        }
+        result.parts[i]!.set(bytes.subarray(at.out, at.out + size), t * size);
+      });
+    }
+    return result;
+  }
+
+  /** Tiles of weights that are coded already. */
+  codedTiles(job: CodedJob): Tiles {
+    const { rows, cols, format: { planes, groupSize } } = job, coding = Coding.i6;
+    const parts = partsOf(job), groups = Math.ceil(cols / groupSize), stride = groups * groupSize, perBlock = 16;
+    const rowBytes = SMALL_BYTES * Math.ceil(groups / perBlock);
+    const at = this.place({ codes: TILE_ROWS * stride, small: TILE_ROWS * rowBytes, out: Math.max(...parts.map(part => part.bytes)) });
+    const bytes = new Uint8Array(this.memory.buffer), result = emptyTiles(job, parts), rowScale = new Uint16Array(result.rowScale.buffer);
+    for (let first = 0; first < rows; first += TILE_ROWS) {
+      bytes.fill(0, at.codes, at.codes + TILE_ROWS * stride).fill(0, at.small, at.small + TILE_ROWS * rowBytes);
+      for (let r = 0; r < TILE_ROWS && first + r < rows; r++) {
+        const row = first + r;
+        bytes.set(job.codes.subarray(row * cols, (row + 1) * cols), at.codes + r * stride);
+        for (let g = 0; g < groups; g++) {
+          const small = at.small + r * rowBytes + SMALL_BYTES * Math.floor(g / perBlock) + g % perBlock;
+          bytes[small + 4] = job.scales[row * groups + g]!;
+          bytes[small + 20] = job.centres[row * groups + g]!;
+        }
+        rowScale[2 * first + r] = job.rowScales[2 * row]!;
+        rowScale[2 * first + TILE_ROWS + r] = job.rowScales[2 * row + 1]!;
+      }
+      parts.forEach(({ begin, cols: width, bytes: size }, i) => {
+        bytes.fill(0, at.out, at.out + size);
+        this.wasm.uniformFromSmall(at.codes, stride, at.small, rowBytes, perBlock, begin, begin + width, planes, groupSize, coding, at.out);
+        result.parts[i]!.set(bytes.subarray(at.out, at.out + size), first / TILE_ROWS * size);
       });
     }
     return result;
@@ -144,7 +187,7 @@ export class Packers {
     const groups = layout === 'planes' ? Math.ceil(cols / groupSize) : 0;
     const groupParams = 4 * TILE_ROWS * (planes + 1);
     const at = this.place({
-      ...sourceSizes(job, 1), row: 4 * TILE_ROWS * cols, tile: 4 * TILE_ROWS * cols, params: groups * groupParams, rowScale: 4 * TILE_ROWS,
+      ...sourceSizes(job, 1), row: 4 * TILE_ROWS * cols, tile: 4 * TILE_ROWS * cols, fitted: groups * groupParams, rowScale: 4 * TILE_ROWS,
       out: Math.max(...parts.map(part => part.bytes)), scratch: SCRATCH_BYTES,
     });
     this.copySource(job, at);
@@ -157,8 +200,8 @@ export class Packers {
       const scale = floats.subarray(at.rowScale / 4, at.rowScale / 4 + TILE_ROWS).fill(layout === 'ternary' ? job.ternaryScale : 1);
       if (layout === 'int8') this.wasm.int8RowScale(at.tile, cols, at.rowScale);
       if (layout === 'planes') {
-        this.wasm.hlqFit(at.tile, cols, planes, groupSize, at.params, at.scratch);
-        if (format.coding === 'i16') this.wasm.planesRowScale(at.params, groups, planes, at.rowScale);
+        this.wasm.hlqFit(at.tile, cols, planes, groupSize, at.fitted, at.scratch);
+        if (format.coding === 'i16') this.wasm.planesRowScale(at.fitted, groups, planes, at.rowScale);
       }
       parts.forEach((part, i) => {
         const tile = at.tile + 4 * TILE_ROWS * part.begin;
@@ -167,7 +210,7 @@ export class Packers {
           case 'int8': this.wasm.int8FromTile(tile, part.cols, at.rowScale, at.out); break;
           case 'ternary': this.wasm.ternaryFromTile(tile, part.cols, groupSize, job.gamma, at.out); break;
           case 'planes': {
-            const params = at.params + part.begin / groupSize * groupParams;
+            const params = at.fitted + part.begin / groupSize * groupParams;
             this.wasm.planesFromTile(tile, part.cols, planes, groupSize, coding, params, at.rowScale, at.out, at.scratch);
           }
         }
@@ -179,7 +222,7 @@ export class Packers {
     return result;
   }
 
-  /** One packed tile of a part -> f32[cols][16], the row scales folded in. `rowScale`: f32[16] as bytes. */
+  /** One packed tile of a part -> f32[cols][16], the row scales folded in. `rowScale`: the tile's 64 bytes of the tensor. */
   unpackTile(part: PartInfo, packed: Uint8Array, rowScale: Uint8Array): Float32Array<ArrayBuffer> {
     const { layout, planes, groupSize } = part, coding = Coding[part.coding], cols = part.colEnd - part.colBegin;
     const at = this.place({ packed: packed.length, rowScale: 4 * TILE_ROWS, tile: 4 * TILE_ROWS * cols, scratch: SCRATCH_BYTES });
@@ -188,7 +231,8 @@ export class Packers {
     bytes.set(rowScale, at.rowScale);
     switch (layout) {
       case 'f32': this.wasm.tileFromF32(at.packed, cols, at.rowScale, at.tile); break;
-      case 'int8': this.wasm.tileFromInt8(at.packed, cols, at.rowScale, at.tile); break;
+      case 'int8': this.wasm.tileFromInt8(at.packed, cols, groupSize, at.rowScale, at.tile); break;
+      case 'uniform': this.wasm.tileFromUniform(at.packed, cols, planes, groupSize, coding, at.rowScale, at.tile); break;
       case 'ternary': this.wasm.tileFromTernary(at.packed, cols, groupSize, coding, at.rowScale, at.tile); break;
       case 'planes': this.wasm.tileFromPlanes(at.packed, cols, planes, groupSize, coding, at.rowScale, at.tile, at.scratch);
     }
@@ -209,6 +253,7 @@ export class Packers {
     const { encoding, cols, param, phases } = job, blocks = blocksOf(encoding);
     if (blocks) {
       this.split(job, r, at, 0);
+      this.pairs(job, at, 0);
       this.wasm.rowFromCodes(at.split, at.pairs, blocks.group, cols, to);
     } else {
       const stride = job.codes.length / job.rows, scalesStride = (job.scales?.length ?? 0) / job.rows;
@@ -218,11 +263,23 @@ export class Packers {
 
   /** Takes the blocks of row `r` apart, into the place of the `slot`-th row there. */
   private split(job: RowsJob, r: number, at: SourceAt, slot: number): void {
-    const { encoding, cols } = job, { split, group } = blockEncodings[encoding as Exclude<Encoding, Plain>];
-    this.wasm[split](at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.pairs + 8 * cols / group * slot);
+    const { encoding, cols } = job, blocks = blockEncodings[encoding as Exclude<Encoding, Plain>];
+    this.wasm[blocks.split](at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.params + paramBytes(blocks, cols) * slot);
   }
 
-  private copySource(job: RowsJob, at: { codes: number; scales: number }): void {
+  /** Scales and zeros of the `slot`-th row as f32, at `at.pairs`. */
+  private pairs({ encoding, cols }: RowsJob, at: SourceAt, slot: number): void {
+    const blocks = blocksOf(encoding)!, { group, perBlock, middle = 0 } = blocks, params = at.params + paramBytes(blocks, cols) * slot;
+    if (perBlock) this.wasm.pairsFromSmall(params, cols / group, perBlock, middle, at.pairs);
+    else new Uint8Array(this.memory.buffer).copyWithin(at.pairs, params, params + 8 * cols / group);
+  }
+
+  private finiteParams(job: RowsJob, at: SourceAt, slot: number): boolean {
+    this.pairs(job, at, slot);
+    return this.wasm.allFinite(at.pairs, 2 * job.cols / blocksOf(job.encoding)!.group) !== 0;
+  }
+
+  private copySource(job: RowsJob, at: Pick<SourceAt, 'codes' | 'scales'>): void {
     const bytes = new Uint8Array(this.memory.buffer);
     bytes.set(job.codes, at.codes);
     if (job.scales) bytes.set(job.scales, at.scales);
@@ -247,16 +304,16 @@ function sourceSizes({ encoding, cols, codes, scales }: RowsJob, slots: number) 
   const blocks = blocksOf(encoding);
   return {
     codes: codes.length, scales: scales?.length ?? 0,
-    split: blocks ? slots * cols : 0, pairs: blocks ? 8 * slots * cols / blocks.group : 0,
+    split: blocks ? slots * cols : 0, params: blocks ? slots * paramBytes(blocks, cols) : 0, pairs: blocks ? 8 * cols / blocks.group : 0,
   };
 }
 
 interface PartPlace { begin: number; cols: number; bytes: number }
 
-const partsOf = ({ borders, format }: TilesJob): PartPlace[] =>
+const partsOf = ({ borders, format }: Pick<TilesJob, 'borders' | 'format'>): PartPlace[] =>
   borders.slice(1).map((end, i) => ({ begin: borders[i]!, cols: end - borders[i]!, bytes: tileBytes(format, end - borders[i]!) }));
 
-function emptyTiles({ rows }: TilesJob, parts: PartPlace[]): Tiles {
+function emptyTiles({ rows }: { rows: number }, parts: PartPlace[]): Tiles {
   const tiles = Math.ceil(rows / TILE_ROWS);
   return { rowScale: new Uint8Array(4 * TILE_ROWS * tiles), parts: parts.map(part => new Uint8Array(tiles * part.bytes)) };
 }

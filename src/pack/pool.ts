@@ -1,7 +1,7 @@
 /** Workers that pack. */
 import { EngineCrashError } from '../errors.js';
 import { spawn, type WorkerPeer } from '../platform/platform.js';
-import { NotFiniteError, Packers, type RowsJob, type Tiles, type TilesJob } from './packers.js';
+import { NotFiniteError, Packers, type CodedJob, type RowsJob, type Tiles, type TilesJob } from './packers.js';
 import type { Reply } from './worker.js';
 
 /** Jobs a worker is given before it has answered the first: one to work on, one to go on with. */
@@ -32,8 +32,8 @@ export class PackPool {
   get lanes(): number { return QUEUED * this.workers.length; }
 
   sum(job: RowsJob): Promise<number> { return this.post({ sum: job }, job); }
-  fitHalves(job: RowsJob): Promise<boolean> { return this.post({ fitHalves: job }, job); }
   tiles(job: TilesJob): Promise<Tiles> { return this.post({ tiles: job }, job); }
+  coded(job: CodedJob): Promise<Tiles> { return this.post({ coded: job }, job); }
 
   /** Rejects what is under way and stops the workers. */
   async close(reason: unknown = new Error('the pool was closed')): Promise<void> {
@@ -41,7 +41,7 @@ export class PackPool {
     await Promise.all(this.workers.map(worker => worker.terminate()));
   }
 
-  private post<T>(request: object, { codes, scales }: RowsJob): Promise<T> {
+  private post<T>(request: object, { codes, scales }: { codes: Uint8Array; scales: Uint8Array | null }): Promise<T> {
     const id = this.jobs++;
     return new Promise((resolve, reject) => {
       if (this.broken !== undefined) return reject(this.broken);

@@ -1,11 +1,13 @@
 /** A packed model -> the same weights as f32: what its codes and parameters mean, for evaluation without rounded activations. */
 import { TILE_ROWS } from '../generated/layout.js';
 import { readBytes } from '../formats/bytes.js';
-import { extrasOf, linearShapes, partBorders, planPacked, readPackedHeader, tileBytes } from '../formats/packed.js';
+import { extrasOf, linearShapes, partBorders, planPacked, readPackedHeader, tileBytes, type PartFormat } from '../formats/packed.js';
 import { PackedWriter } from '../formats/packed-writer.js';
 import type { ByteSource } from '../formats/types.js';
 import { Packers } from './packers.js';
 import { MemorySink } from './sink.js';
+
+const plain: PartFormat = { layout: 'f32', planes: 0, groupSize: 0, coding: 'none' };
 
 /** The bytes of a packed file in layout 'f32'. */
 export async function unpack(source: ByteSource): Promise<Uint8Array<ArrayBuffer>> {
@@ -15,7 +17,7 @@ export async function unpack(source: ByteSource): Promise<Uint8Array<ArrayBuffer
   const whole = (name: string) => read(name, 0, tensors[name]!.end - tensors[name]!.begin);
 
   const tokenizer = await whole('tokenizer');
-  const plan = planPacked(config, extrasOf(name => name in tensors), tokenizer.length, () => ({ layout: 'f32', planes: 0, groupSize: 0, coding: 'none' }));
+  const plan = planPacked(config, extrasOf(name => name in tensors), tokenizer.length, () => plain);
   const sink = new MemorySink();
   const writer = await PackedWriter.begin(sink, config, plan, { ...header.provenance, unpacked: true });
   const packers = await Packers.create();
@@ -24,7 +26,7 @@ export async function unpack(source: ByteSource): Promise<Uint8Array<ArrayBuffer
   for (const name of Object.keys(tensors)) if (!weights.has(name)) await writer.write(name, await whole(name));
   for (const { name, rows, cols, segmented } of linearShapes(config)) {
     const { parts, rowScale } = header.linears[name]!;
-    const borders = partBorders(cols, 0, segmented);
+    const borders = partBorders(cols, plain, segmented);
     const tile = new Float32Array(TILE_ROWS * cols);
     for (let t = 0; t < Math.ceil(rows / TILE_ROWS); t++) {
       const scale = await read(rowScale, 4 * TILE_ROWS * t, 4 * TILE_ROWS);

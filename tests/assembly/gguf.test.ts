@@ -2,20 +2,22 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { blockEncodings } from '../../src/pack/encodings.js';
+import type { Encoding } from '../../src/formats/source.js';
+import { blocksOf } from '../../src/pack/encodings.js';
 import { blockTypes, decodeBlocks, randomBlocks } from '../formats/gguf-blocks.js';
 import { sharedDir } from '../helpers/paths.js';
 import { skip } from '../helpers/skip.js';
 import { loadWasm } from './wasm.js';
 
 const { wasm, memory, base } = await loadWasm();
-const codes = base + (1 << 20), params = codes + (1 << 19), dst = params + (1 << 19);
+const codes = base + (1 << 20), params = codes + (1 << 19), pairs = params + (1 << 19), dst = pairs + (1 << 19);
 
 function decode(name: string, blocks: Uint8Array): Float32Array {
-  const { split, group } = blockEncodings[name.toLowerCase() as keyof typeof blockEncodings], cols = blocks.length / blockTypes[name]!.bytes * blockTypes[name]!.elements;
+  const { split, group, perBlock, middle = 0 } = blocksOf(name.toLowerCase() as Encoding)!, cols = blocks.length / blockTypes[name]!.bytes * blockTypes[name]!.elements;
   new Uint8Array(memory.buffer).set(blocks, base);
   wasm[split]!(base, cols, codes, params);
-  wasm.rowFromCodes!(codes, params, group, cols, dst);
+  if (perBlock) wasm.pairsFromSmall!(params, cols / group, perBlock, middle, pairs);
+  wasm.rowFromCodes!(codes, perBlock ? pairs : params, group, cols, dst);
   return new Float32Array(memory.buffer).slice(dst / 4, dst / 4 + cols);
 }
 

@@ -1,5 +1,6 @@
 /** Plain counterparts of the packers, from docs/format.md and docs/quantisation.md; never optimised. */
 import { partBorders, tileBytes, type PartFormat } from '../../src/formats/packed.js';
+import { BLOCK_PARAM_BYTES, GROUP_PARAM_BYTES, VALUE_BYTES } from '../../src/generated/layout.js';
 
 const { fround } = Math;
 
@@ -83,33 +84,58 @@ export function nearest(value: number, levels: number[]): number {
 /** Byte of a plane that belongs to each row: the inverse of ROW(b) = (b >> 1) + 8 (b & 1). */
 const byteOfRow = Array.from({ length: 16 }, (_, r) => [...Array(16).keys()].find(b => (b >> 1) + 8 * (b & 1) === r)!);
 
-/** Packed parts -> rows in double precision, straight from docs/format.md. */
-export function decodeRows(format: PartFormat, parts: Uint8Array[], rowScale: Float32Array, rows: number, cols: number, segmented: boolean): Float64Array[] {
-  const borders = partBorders(cols, format.groupSize, segmented);
+/** Packed parts -> rows in double precision, straight from docs/format.md. `rowScale`: the bytes of its tensor. */
+export function decodeRows(format: PartFormat, parts: Uint8Array[], rowScale: Uint8Array, rows: number, cols: number, segmented: boolean): Float64Array[] {
+  const borders = partBorders(cols, format, segmented), scales = new DataView(rowScale.buffer, rowScale.byteOffset);
   return Array.from({ length: rows }, (_, row) => {
-    const weights = new Float64Array(cols);
+    const weights = new Float64Array(cols), t = row >> 4, r = row % 16;
+    const scale = format.coding === 'i6' ? 1 : scales.getFloat32(4 * row, true);
+    const halves = (i: number) => halfToNumber(scales.getUint16(64 * t + 2 * (16 * i + r), true));
     parts.forEach((part, p) => {
       const width = borders[p + 1]! - borders[p]!, bytes = tileBytes(format, width);
-      const tile = part.subarray((row >> 4) * bytes, ((row >> 4) + 1) * bytes);
-      for (let c = 0; c < width; c++) weights[borders[p]! + c] = rowScale[row]! * weight(format, new DataView(tile.buffer, tile.byteOffset, bytes), row % 16, c);
+      const tile = part.subarray(t * bytes, (t + 1) * bytes);
+      for (let c = 0; c < width; c++) weights[borders[p]! + c] = scale * weight(format, new DataView(tile.buffer, tile.byteOffset, bytes), r, c, halves);
     });
     return weights;
   });
 }
 
-/** Row r and column c of a tile, without the row scale. */
-function weight({ layout, planes, groupSize, coding }: PartFormat, tile: DataView, r: number, c: number): number {
+/** Row r and column c of a tile, without the row scale. `rowHalves`: those of coding 'i6'. */
+function weight(format: PartFormat, tile: DataView, r: number, c: number, rowHalves: (i: number) => number): number {
+  const { layout, planes, groupSize, coding } = format;
   if (layout === 'f32') return tile.getFloat32(64 * c + 4 * r, true);
-  if (layout === 'int8') return tile.getInt8(32 * (c >> 1) + 2 * r + (c & 1));
-  const width = { none: 0, f32: 4, f16: 2, i16: 2 }[coding], nParams = layout === 'planes' ? planes + 1 : 1;
-  const codeBytes = groupSize / 8 * planes * 16, group = Math.floor(c / groupSize) * (codeBytes + 16 * nParams * width), k = c % groupSize;
-  const bitOf = (plane: number) => tile.getUint8(group + ((k >> 3) * planes + plane) * 16 + byteOfRow[r]!) >> (k & 7) & 1;
+  if (layout === 'uniform') return uniformWeight(format, tile, r, c, rowHalves);
+  const width = VALUE_BYTES[coding], group = groupSize ? Math.floor(c / groupSize) : 0, k = groupSize ? c % groupSize : c;
+  const nParams = layout === 'planes' ? planes + 1 : 1, codeBytes = layout === 'int8' ? 16 * groupSize : groupSize / 8 * planes * 16;
+  const at = group * (codeBytes + 16 * nParams * width);
   const param = (i: number) => {
-    const at = group + codeBytes + (16 * i + r) * width;
-    return coding === 'f32' ? tile.getFloat32(at, true) : coding === 'f16' ? halfToNumber(tile.getUint16(at, true)) : tile.getInt16(at, true);
+    const place = at + codeBytes + (16 * i + r) * width;
+    return coding === 'f32' ? tile.getFloat32(place, true) : coding === 'f16' ? halfToNumber(tile.getUint16(place, true)) : tile.getInt16(place, true);
   };
+  if (layout === 'int8') return tile.getInt8(at + 32 * (k >> 1) + 2 * r + (k & 1)) * (groupSize ? param(0) : 1);
+  const bitOf = (plane: number) => tile.getUint8(at + ((k >> 3) * planes + plane) * 16 + byteOfRow[r]!) >> (k & 7) & 1;
   if (layout === 'ternary') return (bitOf(0) - bitOf(1)) * (coding === 'none' ? 1 : param(0));
   let sum = param(planes);
   for (let p = 0; p < planes; p++) sum += param(p) * (coding === 'i16' ? bitOf(p) - 0.5 : bitOf(p));
   return sum;
+}
+
+function uniformWeight({ planes, groupSize, coding }: PartFormat, tile: DataView, r: number, c: number, rowHalves: (i: number) => number): number {
+  const codeBytes = groupSize / 8 * planes * 16, groupBytes = codeBytes + GROUP_PARAM_BYTES[coding], k = c % groupSize;
+  const block = Math.floor(c / 256), at = Math.floor(c / groupSize) * groupBytes + (BLOCK_PARAM_BYTES[coding] ? block * BLOCK_PARAM_BYTES[coding] : 0);
+  let q = 0;
+  for (let p = 0; p < planes; p++) q += (tile.getUint8(at + ((k >> 3) * planes + p) * 16 + byteOfRow[r]!) >> (k & 7) & 1) << p;
+  const params = at + codeBytes, half = (place: number) => halfToNumber(tile.getUint16(place, true)), byte = tile.getUint8(params + r);
+  const blockHalf = (i: number) => half(256 / groupSize * groupBytes * (block + 1) + block * BLOCK_PARAM_BYTES[coding] + 32 * i + 2 * r);
+  const second = byte >> 6 << 4 | tile.getUint8(params + 16 + r % 8) >> (r < 8 ? 0 : 4) & 15;
+  switch (coding) {
+    case 'f32': return tile.getFloat32(params + 4 * r, true) * q + tile.getFloat32(params + 64 + 4 * r, true);
+    case 'f16': return half(params + 2 * r) * q + half(params + 32 + 2 * r);
+    case 'f16mid': return half(params + 2 * r) * (q - 2 ** (planes - 1));
+    case 'i6': return rowHalves(0) * (byte & 63) * (q - (2 ** planes - 1) / 2) + rowHalves(1) * (second - 32);
+    case 'k4': return blockHalf(0) * (byte & 15) * q - blockHalf(1) * (byte >> 4);
+    case 'k6': return blockHalf(0) * (byte & 63) * q - blockHalf(1) * second;
+    case 'k8': return blockHalf(0) * tile.getInt8(params + r) * (q - 2 ** (planes - 1));
+    default: throw new Error(coding);
+  }
 }

@@ -1,6 +1,6 @@
 /** A bare instance of one wasm variant, with random weights in any layout: for tests and benchmarks of single layers. */
 import { readFileSync } from 'node:fs';
-import { Coding, I16_MAX, Layout, TILE_ROWS, sizeOfLinear, sizeOfPart, writeLinear, writePart } from '../../src/generated/layout.js';
+import { BLOCK_COLUMNS, BLOCK_PARAM_BYTES, Coding, GROUP_PARAM_BYTES, I16_MAX, Layout, TILE_ROWS, sizeOfLinear, sizeOfPart, writeLinear, writePart } from '../../src/generated/layout.js';
 import { partBorders, tileBytes, type PartFormat } from '../../src/formats/packed.js';
 
 export interface Spec extends PartFormat {
@@ -33,6 +33,15 @@ function makeSound(view: DataView, at: number, { layout, planes, groupSize, codi
     for (let i = 0; i < cols * TILE_ROWS; i++) view.setFloat32(at + 4 * i, random(), true);
     return;
   }
+  if (layout === 'uniform') return makeSoundUniform(view, at, { layout, planes, groupSize, coding }, cols, random);
+  const soundHalf = () => view.setUint16(at, ((random() > 0 ? 0x8000 : 0) | Math.floor((random() + 1) * 0x1e00)), true); // subnormals too
+  if (layout === 'int8' && groupSize) {
+    for (let k = 0; k < cols; k += groupSize) {
+      at += TILE_ROWS * groupSize;
+      for (let r = 0; r < TILE_ROWS; r++, at += 2) soundHalf();
+    }
+    return;
+  }
   if (layout === 'int8') {
     for (let i = 0; i < up(cols, 2) * TILE_ROWS; i++) {
       if (view.getInt8(at + i) === -128 || (cols % 2 === 1 && i >= (cols - 1) * TILE_ROWS && i % 2 === 1)) view.setInt8(at + i, 0);
@@ -52,8 +61,23 @@ function makeSound(view: DataView, at: number, { layout, planes, groupSize, codi
     for (let i = 0; i < values * TILE_ROWS && coding !== 'none'; i++, at += size) {
       if (coding === 'f32') view.setFloat32(at, random(), true);
       else if (coding === 'i16') view.setInt16(at, Math.round(random() * I16_MAX), true);
-      else view.setUint16(at, ((random() > 0 ? 0x8000 : 0) | Math.floor((random() + 1) * 0x1e00)), true); // subnormals too
+      else soundHalf();
     }
+  }
+}
+
+function makeSoundUniform(view: DataView, at: number, { planes, groupSize, coding }: PartFormat, cols: number, random: () => number): void {
+  const halves = (n: number) => {
+    for (let i = 0; i < n; i++) view.setUint16(at + 2 * i, ((random() > 0 ? 0x8000 : 0) | Math.floor((random() + 1) * 0x1e00)), true);
+  };
+  for (let k = 0; k < cols; k += groupSize) {
+    at += groupSize / 8 * planes * TILE_ROWS;
+    if (coding === 'f32') for (let i = 0; i < 2 * TILE_ROWS; i++) view.setFloat32(at + 4 * i, random(), true);
+    if (coding === 'f16' || coding === 'f16mid') halves(GROUP_PARAM_BYTES[coding] / 2);
+    at += GROUP_PARAM_BYTES[coding];
+    if (!BLOCK_PARAM_BYTES[coding] || (k + groupSize) % BLOCK_COLUMNS) continue;
+    halves(BLOCK_PARAM_BYTES[coding] / 2);
+    at += BLOCK_PARAM_BYTES[coding];
   }
 }
 
@@ -82,8 +106,8 @@ export class Bare {
   /** A linear layer with random codes and parameters; returns the address of its descriptor. */
   randomLinear(spec: Spec, seed: number): number {
     const random = noise(seed), tiles = Math.ceil(spec.rows / TILE_ROWS);
-    const borders = partBorders(spec.cols, spec.groupSize, spec.segmented);
-    const parts = this.take(sizeOfPart * (borders.length - 1));
+    const borders = partBorders(spec.cols, spec, spec.segmented);
+    const parts = this.take(sizeOfPart * (borders.length - 1)), rowScale = this.take(4 * up(spec.rows, 16)), own = spec.coding === 'i6';
     for (let p = 0; p + 1 < borders.length; p++) {
       const cols = borders[p + 1]! - borders[p]!;
       const bytes = tileBytes(spec, cols);
@@ -91,13 +115,13 @@ export class Bare {
       randomTiles(new DataView(this.memory.buffer, data, tiles * bytes), spec, cols, random);
       writePart(this.view, parts + p * sizeOfPart, {
         layout: Layout[spec.layout], planes: spec.planes, groupSize: spec.groupSize, coding: Coding[spec.coding],
-        colBegin: borders[p]!, cols, data, tileBytes: bytes,
+        colBegin: borders[p]!, cols, data, tileBytes: bytes, rowScale: own ? rowScale : 0,
       });
     }
-    const rowScale = this.take(4 * up(spec.rows, 16));
-    this.floats(rowScale, spec.rows).forEach((_, i, a) => { a[i] = 0.5 + 0.25 * random(); });
+    if (own) new Uint16Array(this.memory.buffer, rowScale, 2 * up(spec.rows, 16)).forEach((_, i, a) => { a[i] = 0x2800 + 512 * random(); }); // about 2^-5
+    else this.floats(rowScale, spec.rows).forEach((_, i, a) => { a[i] = 0.5 + 0.25 * random(); });
     const at = this.take(sizeOfLinear);
-    writeLinear(this.view, at, { rows: spec.rows, cols: spec.cols, nParts: borders.length - 1, parts, rowScale, bias: 0 });
+    writeLinear(this.view, at, { rows: spec.rows, cols: spec.cols, nParts: borders.length - 1, parts, rowScale: own ? 0 : rowScale, bias: 0 });
     return at;
   }
 

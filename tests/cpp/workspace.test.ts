@@ -10,7 +10,7 @@ function workspaceBytes(hiddenDim: number): number {
   const bare = new Bare('simd', 8), view = bare.view;
   const linear = (rows: number, cols: number) => {
     const part = bare.take(sizeOfPart), at = bare.take(sizeOfLinear);
-    writePart(view, part, { layout: Layout.f32, planes: 0, groupSize: 0, coding: 0, colBegin: 0, cols, data: 0, tileBytes: 64 * cols });
+    writePart(view, part, { layout: Layout.f32, planes: 0, groupSize: 0, coding: 0, colBegin: 0, cols, data: 0, rowScale: 0, tileBytes: 64 * cols });
     writeLinear(view, at, { rows, cols, nParts: 1, parts: part, rowScale: 0, bias: 0 });
     return at;
   };

@@ -67,12 +67,13 @@ test('order of the data: as a forward pass walks', () => {
 });
 
 test('borders of column segments', () => {
-  assert.equal(partBorders(576, 64, true), [0, 128, 256, 384, 576]);
-  assert.equal(partBorders(172, 32, true), [0, 32, 96, 128, 172]);
-  assert.equal(partBorders(172, 0, true), [0, 32, 96, 128, 172]);
-  assert.equal(partBorders(192, 64, true), [0, 192]);
-  assert.equal(partBorders(193, 64, true), [0, 64, 128, 192, 193]);
-  assert.equal(partBorders(4096, 128, false), [0, 4096]);
+  const grouped = (groupSize: number): PartFormat => ({ ...planes, groupSize });
+  assert.equal(partBorders(576, grouped(64), true), [0, 128, 256, 384, 576]);
+  assert.equal(partBorders(172, grouped(32), true), [0, 32, 96, 128, 172]);
+  assert.equal(partBorders(172, int8, true), [0, 32, 96, 128, 172]);
+  assert.equal(partBorders(192, grouped(64), true), [0, 192]);
+  assert.equal(partBorders(193, grouped(64), true), [0, 64, 128, 192, 193]);
+  assert.equal(partBorders(4096, grouped(128), false), [0, 4096]);
 });
 
 test('a file cut at any byte, or a byte too long', async () => {

@@ -4,8 +4,8 @@ import { loadModel } from 'lutra';
 import { BadArgumentError, BadModelFileError } from '../../src/errors.js';
 import { importGguf } from '../../src/formats/gguf-model.js';
 import { readPackedHeader } from '../../src/formats/packed.js';
-import { adjacentPairRow } from '../../src/formats/source.js';
-import { blockEncodings } from '../../src/pack/encodings.js';
+import { adjacentPairRow, type Encoding } from '../../src/formats/source.js';
+import { blocksOf } from '../../src/pack/encodings.js';
 import { pack, type PackOptions } from '../../src/pack/pack.js';
 import { MemorySink } from '../../src/pack/sink.js';
 import { unpack } from '../../src/pack/unpack.js';
@@ -26,7 +26,7 @@ type Packed = Awaited<ReturnType<typeof packed>>;
 function rowsOf({ bytes, header: { linears, tensors, dataOffset } }: Pick<Packed, 'bytes' | 'header'>, name: string): Float64Array[] {
   const { rows, cols, parts, rowScale } = linears[name]!;
   const tensor = (one: string) => bytes.slice(dataOffset + tensors[one]!.begin, dataOffset + tensors[one]!.end);
-  return decodeRows(parts[0]!, parts.map(part => tensor(part.tensor)), new Float32Array(tensor(rowScale).buffer), rows, cols, parts.length > 1);
+  return decodeRows(parts[0]!, parts.map(part => tensor(part.tensor)), tensor(rowScale), rows, cols, parts.length > 1);
 }
 
 /** One layer of each shape. */
@@ -46,27 +46,27 @@ for (const type of [...Object.keys(blockTypes), 'F32', 'F16', 'BF16']) {
     const parts = tinyParts(type, wide, { embedding: 'Q8_0' }), one = await packed(parts);
     assert.is(one.stats.bits, 'exact');
     assert.is(one.header.provenance.method, 'exact');
-    const want = blockEncodings[type.toLowerCase() as keyof typeof blockEncodings], format = want && 'exact' in want ? want.exact : { layout: 'f32', coding: 'none' };
+    const format = blocksOf(type.toLowerCase() as Encoding)?.exact ?? { layout: 'f32', coding: 'none' };
     for (const linear of linears) {
       const name = `layers.0.${linear}`, { parts: [part], cols } = one.header.linears[name]!;
       assert.equal([part!.layout, part!.coding], [format.layout, format.coding]);
       const { values, row } = expected(parts, type, linear);
-      const wrong = rowsOf(one, name).findIndex((weights, r) => weights.some((weight, k) => weight !== values[row(r) * cols + k]));
+      const wrong = rowsOf(one, name).findIndex((weights, r) => weights.some((weight, k) => Math.fround(weight) !== values[row(r) * cols + k]));
       assert.is(wrong, -1, `${linear}: row ${wrong}`);
     }
     const embedding = decodeBlocks('Q8_0', parts.tensors[0]!.bytes);
-    assert.is(one.header.linears.embedding!.parts[0]!.layout, 'f32');
+    assert.is(one.header.linears.embedding!.parts[0]!.layout, 'int8');
     assert.ok(rowsOf(one, 'embedding').every((weights, r) => weights.every((weight, k) => weight === embedding[256 * r + k])));
   });
 }
 
 test('unpacked: the same weights', async () => {
-  for (const type of ['Q4_1', 'TQ2_0']) {
+  for (const type of Object.keys(blockTypes)) {
     const one = await packed(tinyParts(type, wide)), bytes = await unpack(bytesSource('packed', one.bytes));
     const plain = { bytes, header: await readPackedHeader(bytesSource('unpacked', bytes)) };
     for (const name of ['embedding', 'layers.0.ffn.down']) {
       const rows = rowsOf(plain, name);
-      assert.ok(rowsOf(one, name).every((weights, r) => weights.every((weight, k) => weight === rows[r]![k])), `${type}: ${name}`);
+      assert.ok(rowsOf(one, name).every((weights, r) => weights.every((weight, k) => Math.fround(weight) === rows[r]![k])), `${type}: ${name}`);
     }
   }
 });
@@ -76,17 +76,6 @@ test('the same bytes for any number of workers', async () => {
     const [one, three] = [await packed(tinyParts(type, wide), { threads: 1 }), await packed(tinyParts(type, wide), { threads: 3 })];
     assert.ok(Buffer.compare(one.bytes, three.bytes) === 0, type);
   }
-});
-
-test('scales that halves do not hold times 8: coding f32', async () => {
-  const parts = tinyParts('Q4_0', wide), q = parts.tensors.find(({ name }) => name === 'blk.0.attn_v.weight')!;
-  // 2^14 as the scale of the last block.
-  q.bytes.set([0x00, 0x74], q.bytes.length - 18);
-  const one = await packed(parts);
-  assert.is(one.header.linears['layers.0.attn.q']!.parts[0]!.coding, 'f16');
-  assert.is(one.header.linears['layers.0.attn.v']!.parts[0]!.coding, 'f32');
-  const { values } = expected(parts, 'Q4_0', 'attn.v');
-  assert.ok(rowsOf(one, 'layers.0.attn.v').every((weights, r) => weights.every((weight, k) => weight === values[256 * r + k])));
 });
 
 test('a scale that is not finite is found, whatever becomes of it', async () => {
@@ -104,18 +93,25 @@ test('a scale that is not finite is found, whatever becomes of it', async () => 
   }
 });
 
+const kernels: Record<string, string> = {
+  Q4_0: 'uniform4-f16mid-exact', Q4_1: 'uniform4-f16-exact', Q5_0: 'uniform5-f16mid-exact', Q5_1: 'uniform5-f16-exact', Q8_0: 'int8-f16',
+  Q2_K: 'uniform2-k4-lut', Q3_K: 'uniform3-k8-exact', Q4_K: 'uniform4-k6-exact', Q5_K: 'uniform5-k6-exact', Q6_K: 'uniform6-k8-exact',
+  TQ1_0: 'ternary-f16', TQ2_0: 'ternary-f16',
+};
+
 test('the engine runs them: nearly the probabilities that the same weights give at f32', async () => {
   const ids = Array.from({ length: 24 }, (_, i) => (i * 37 + 5) % 256);
   const score = async (type: string, options: PackOptions) => {
-    await using model = await loadModel((await packed(tinyParts(type, wide), options)).bytes, { threads: 1 });
+    await using model = await loadModel((await packed(tinyParts(type, wide, { embedding: type }), options)).bytes, { threads: 1 });
     return { kernels: Object.keys(model.info().kernels).join(), logProbabilities: (await model.score(ids)).logProbabilities };
   };
-  for (const [type, kernel] of [['Q4_0', 'planes4'], ['Q4_K', 'planes4'], ['TQ2_0', 'ternary'], ['Q6_K', 'f32']] as const) {
+  for (const type of Object.keys(blockTypes)) {
+    const kernel = kernels[type]!;
     const exact = await score(type, {}), plain = await score(type, { bits: 'f32' });
-    assert.ok(exact.kernels.includes(kernel), exact.kernels);
+    assert.is(exact.kernels, kernel);
     const square = (values: Float64Array) => values.reduce((sum, value) => sum + value * value, 0);
     const error = Math.sqrt(square(exact.logProbabilities.map((value, i) => value - plain.logProbabilities[i]!)) / square(plain.logProbabilities));
-    assert.ok(error < 0.03 && (kernel !== 'f32' || error === 0), `${type}: ${error}`);
+    assert.ok(error < (kernel === 'int8-f16' ? 1e-3 : 0.1), `${type}: ${error}`);
   }
 });
 
@@ -133,7 +129,7 @@ test('other levels re-quantise when asked', async () => {
 
 test('an embedding with one scale a row; options that would change nothing are refused', async () => {
   const { header } = await packed(tinyParts('Q4_0', wide), { embedding: 'int8' });
-  assert.equal([header.linears.embedding!.parts[0]!.layout, header.linears['layers.0.attn.q']!.parts[0]!.layout], ['int8', 'planes']);
+  assert.equal([header.linears.embedding!.parts[0]!.layout, header.linears['layers.0.attn.q']!.parts[0]!.layout], ['int8', 'uniform']);
   for (const options of [{ groupSize: 32 }, { coding: 'f16' }, { embedding: 'f16' }, { bits: 'exact', groupSize: 64 }] as PackOptions[]) {
     try {
       await packed(tinyParts('Q4_0', wide), options);

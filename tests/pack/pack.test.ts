@@ -35,7 +35,7 @@ async function packed(source: SourceModel, options: PackOptions = {}): Promise<U
 function rowsOf(bytes: Uint8Array, { linears, tensors, dataOffset }: PackedHeader, name: string): Float64Array[] {
   const { rows, cols, parts, rowScale } = linears[name]!;
   const tensor = (one: string) => bytes.slice(dataOffset + tensors[one]!.begin, dataOffset + tensors[one]!.end);
-  return decodeRows(parts[0]!, parts.map(part => tensor(part.tensor)), new Float32Array(tensor(rowScale).buffer), rows, cols, parts.length > 1);
+  return decodeRows(parts[0]!, parts.map(part => tensor(part.tensor)), tensor(rowScale), rows, cols, parts.length > 1);
 }
 
 /** Wide enough for column segments. */

@@ -14,18 +14,18 @@ interface Case { format: PartFormat; rows: number; cols: number; segmented: bool
 function job({ format, rows, cols, segmented, weights }: Case, more: Partial<TilesJob> = {}): TilesJob {
   return {
     encoding: 'f32', rows, cols, codes: bytesOf(weights), scales: null, phases: null, param: 0, factor: 1, format,
-    borders: partBorders(cols, format.groupSize, segmented), gamma: 1, ternaryScale: 1, keep: false, ...more,
+    borders: partBorders(cols, format, segmented), gamma: 1, ternaryScale: 1, keep: false, ...more,
   };
 }
 
 /** Packs, decodes by the document's definition, and checks that unpacking gives the same weights. */
 function roundTrip(one: Case, more: Partial<TilesJob> = {}): { weights: Float64Array[]; rowScale: Float32Array } {
   const { format, rows, cols, segmented } = one, packed = packers.tiles(job(one, more));
-  const rowScale = new Float32Array(packed.rowScale.buffer), borders = partBorders(cols, format.groupSize, segmented);
+  const rowScale = new Float32Array(packed.rowScale.buffer), borders = partBorders(cols, format, segmented);
   assert.is(packed.parts.length, borders.length - 1);
   assert.is(rowScale.length % 16, 0);
   assert.ok(rowScale.subarray(rows).every(scale => scale === 0), 'row scales are zero-padded');
-  const weights = decodeRows(format, packed.parts, rowScale, rows, cols, segmented);
+  const weights = decodeRows(format, packed.parts, packed.rowScale, rows, cols, segmented);
   packed.parts.forEach((bytes, p) => {
     const part = { ...format, colBegin: borders[p]!, colEnd: borders[p + 1]!, tensor: '' }, width = part.colEnd - part.colBegin;
     const tiles = rowScale.length / 16, tileBytes = bytes.length / tiles;
@@ -127,6 +127,36 @@ function checkRow({ format: { planes, groupSize, coding } }: Case, w: Float32Arr
     }
   });
 }
+
+test('uniform: codes and 6-bit parameters that somebody has chosen', () => {
+  for (const planes of [1, 2, 3, 4]) {
+    for (const groupSize of [32, 64, 128]) {
+      for (const [rows, cols, segmented] of [[1, 32, false], [17, 172, true], [33, 1153, true], [16, 20 * groupSize, false]] as const) {
+        const format: PartFormat = { layout: 'uniform', planes, groupSize, coding: 'i6' }, groups = Math.ceil(cols / groupSize);
+        const ints = (n: number, below: number, from = 0) => Array.from(floats(n, n + below), value => Math.abs(Math.floor(1e4 * value)) % below + from);
+        const codes = Uint8Array.from(ints(rows * cols, 2 ** planes)), scales = Uint8Array.from(ints(rows * groups, 64)), centres = Int8Array.from(ints(rows * groups, 64, -32));
+        const rowScales = Uint16Array.from({ length: 2 * rows }, (_, i) => 0x2400 + 37 * i), borders = partBorders(cols, format, segmented);
+        const packed = packers.codedTiles({ rows, cols, format, borders, codes, scales, centres, rowScales });
+        const weights = decodeRows(format, packed.parts, packed.rowScale, rows, cols, segmented), name = `${planes} planes, groups of ${groupSize}, ${rows} x ${cols}`;
+        const exact = (r: number, k: number) => {
+          const g = r * groups + Math.floor(k / groupSize);
+          return halfToNumber(rowScales[2 * r]!) * scales[g]! * (codes[r * cols + k]! - (2 ** planes - 1) / 2) + halfToNumber(rowScales[2 * r + 1]!) * centres[g]!;
+        };
+        weights.forEach((row, r) => assert.ok(row.every((w, k) => w === exact(r, k)), `${name}: row ${r}`));
+        packed.parts.forEach((bytes, p) => {
+          const part = { ...format, colBegin: borders[p]!, colEnd: borders[p + 1]!, tensor: '' }, size = bytes.length / Math.ceil(rows / 16);
+          assert.is(size % 32, 0);
+          for (let t = 0; 16 * t < rows; t++) {
+            const tile = packers.unpackTile(part, bytes.subarray(t * size, (t + 1) * size), packed.rowScale.subarray(64 * t, 64 * t + 64));
+            for (let r = 16 * t; r < Math.min(rows, 16 * t + 16); r++) {
+              for (let k = part.colBegin; k < part.colEnd; k++) assert.is(tile[16 * (k - part.colBegin) + r % 16], fround(exact(r, k)), `${name}: unpacked`);
+            }
+          }
+        });
+      }
+    }
+  }
+});
 
 test('a factor scales the weights; a weight that is not finite is refused', () => {
   const format: PartFormat = { layout: 'f32', planes: 0, groupSize: 0, coding: 'none' };

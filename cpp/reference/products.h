@@ -1,0 +1,66 @@
+// What the reference's products share: the way through a tile, codes and parameters, sums of table entries.
+#pragma once
+#include "half.h"
+#include "ops.h"
+
+namespace lutra::reference {
+
+// Calls dot(tile, row in tile, input vector) for every output asked for.
+template <class Dot>
+void eachOutput(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end, Dot dot) {
+  for (uint32_t tile = begin; tile < end; tile++) {
+    for (uint32_t m = 0; m < a.m; m++) {
+      for (uint32_t r = 0; r < TILE_ROWS; r++) {
+        out[m * ld + tile * TILE_ROWS + r] = dot(w.data + static_cast<size_t>(tile) * w.tileBytes, r, m);
+      }
+    }
+  }
+}
+
+// Where a group's byte of row r lies among the 16 of a plane: the inverse of ROW(b) = (b >> 1) + 8 (b & 1).
+inline uint32_t byteOfRow(uint32_t r) { return r < 8 ? 2 * r : 2 * (r - 8) + 1; }
+
+// Value v of row r in the parameters of a group.
+inline float parameter(const uint8_t* p, Coding coding, uint32_t v, uint32_t r) {
+  const uint32_t i = v * TILE_ROWS + r;
+  if (coding == Coding::f32) return reinterpret_cast<const float*>(p)[i];
+  return halfToFloat(reinterpret_cast<const uint16_t*>(p)[i]);
+}
+
+// Bit of plane `plane`, column k of a group, row r.
+inline uint32_t bitOf(const uint8_t* codes, uint32_t planes, uint32_t plane, uint32_t r, uint32_t k) {
+  return codes[(k / 8 * planes + plane) * TILE_ROWS + byteOfRow(r)] >> k % 8 & 1;
+}
+
+// The small integers of row r among a group's parameters: 6 bits (the rest of the second is in eight bytes of halves), 4 or 8.
+struct Small {
+  int32_t scale, offset;
+};
+inline Small smallOf(const uint8_t* p, Coding coding, uint32_t r) {
+  if (coding == Coding::k8) return {static_cast<int8_t>(p[r]), 0};
+  if (coding == Coding::k4) return {p[r] & 15, p[r] >> 4};
+  const int32_t six = p[r] >> 6 << 4 | (p[TILE_ROWS + r % 8] >> (r < 8 ? 0 : 4) & 15);
+  return {p[r] & 63, coding == Coding::i6 ? six - 32 : six};
+}
+
+inline float half(const uint8_t* p, uint32_t i) { return halfToFloat(reinterpret_cast<const uint16_t*>(p)[i]); }
+
+// Sum over a group of the table entries that the bits of one plane select.
+inline int32_t lookUp(const uint8_t* codes, uint32_t planes, uint32_t plane, uint32_t r, const Acts& a, uint32_t g, uint32_t m) {
+  const uint32_t quads = a.groupSize / 4;
+  int32_t sum = 0;
+  for (uint32_t o = 0; o < a.groupSize / 8; o++) {
+    const uint32_t byte = codes[(o * planes + plane) * TILE_ROWS + byteOfRow(r)];
+    for (uint32_t half = 0; half < 2; half++) {
+      const uint32_t e = byte >> (4 * half) & 15, t = (g * a.m + m) * quads + 2 * o + half;
+      if (a.prep == Prep::lut) {
+        sum += static_cast<int8_t>(a.table[t * 16 + e] - 64);
+      } else {
+        sum += (a.table[t * 32 + e] | a.table[t * 32 + 16 + e] << 7) - 512;
+      }
+    }
+  }
+  return sum;
+}
+
+}  // namespace lutra::reference
