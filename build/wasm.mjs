@@ -1,10 +1,11 @@
 /**
  * cpp/ -> dist/wasm/lutra-{simd,relaxed}{,-shared}.wasm
  *
- *   node build/wasm.mjs [--only simd[,relaxed-shared…]] [--out FOLDER] [--no-opt]
+ *   node build/wasm.mjs [--only simd[,relaxed-shared…]] [--out FOLDER] [--names]
  *
  * Every .cc below cpp/ goes into every variant. An object is compiled again when its source, a header it read, the flags
- * or the compiler changed. `--no-opt` leaves out wasm-opt and keeps function names, for looking at what the compiler made.
+ * or the compiler changed. `--names` keeps function names, for looking at what the compiler made. No wasm-opt: it made
+ * these modules neither smaller nor faster, and its inlining undoes what cpp/parallel/crew.cc keeps apart on purpose.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -16,11 +17,12 @@ import { checkWasm } from './wasm-check.mjs';
 
 const STACK_BYTES = JSON.parse(readFileSync(join(root, 'cpp', 'layout.json'), 'utf8')).constants.STACK_BYTES;
 
+/** Compiler flags by variant. */
 export const variants = {
-  'simd': { compile: [], opt: [] },
-  'simd-shared': { compile: ['-matomics', '-DLUTRA_SHARED=1'], opt: ['--enable-threads'] },
-  'relaxed': { compile: ['-mrelaxed-simd', '-DLUTRA_RELAXED=1'], opt: ['--enable-relaxed-simd'] },
-  'relaxed-shared': { compile: ['-mrelaxed-simd', '-matomics', '-DLUTRA_RELAXED=1', '-DLUTRA_SHARED=1'], opt: ['--enable-relaxed-simd', '--enable-threads'] },
+  'simd': [],
+  'simd-shared': ['-matomics', '-DLUTRA_SHARED=1'],
+  'relaxed': ['-mrelaxed-simd', '-DLUTRA_RELAXED=1'],
+  'relaxed-shared': ['-mrelaxed-simd', '-matomics', '-DLUTRA_RELAXED=1', '-DLUTRA_SHARED=1'],
 };
 
 const compileFlags = [
@@ -33,22 +35,15 @@ const compileFlags = [
 ];
 
 const linkFlags = [
-  '--no-entry', '--export-dynamic', '--export=__heap_base', '--import-memory', '--gc-sections', '--strip-debug',
+  '--no-entry', '--export-dynamic', '--export=__heap_base', '--import-memory', '--gc-sections',
   // The stack comes first in memory: running over its end traps instead of overwriting data.
   '-z', `stack-size=${STACK_BYTES}`, '--stack-first',
   // Only the limit: the memory is made by the runtime, as large as the model's plan needs.
   '--max-memory=4294967296',
 ];
 
-// What is inlined is the C++ compiler's decision: some functions are kept apart on purpose (cpp/parallel/crew.cc).
-const noInlining = ['--always-inline-max-function-size=0', '--one-caller-inline-max-function-size=0', '--flexible-inline-max-function-size=0'];
-const optFlags = [...noInlining, '-O3', '--strip-debug', '--strip-producers', '--strip-target-features', '--enable-simd',
-  '--enable-bulk-memory', '--enable-bulk-memory-opt', '--enable-nontrapping-float-to-int', '--enable-sign-ext', '--enable-mutable-globals'];
-const wasmOpt = join(root, 'node_modules', 'binaryen', 'bin', 'wasm-opt');
-const binaryenVersion = () => JSON.parse(readFileSync(join(root, 'node_modules', 'binaryen', 'package.json'), 'utf8')).version;
-
 /** Builds the named variants into `out`; object files are kept under `work`. */
-export async function buildWasm({ only = Object.keys(variants), sources = files(join(root, 'cpp'), /\.cc$/), out = join(dist, 'wasm'), work = cache, optimise = true, force = false } = {}) {
+export async function buildWasm({ only = Object.keys(variants), sources = files(join(root, 'cpp'), /\.cc$/), out = join(dist, 'wasm'), work = cache, names = false, force = false } = {}) {
   if (sources.length === 0) throw new BuildError('There is no .cc file below cpp/.');
   const unknown = only.find(name => !variants[name]);
   if (unknown) throw new BuildError(`There is no variant "${unknown}"; there are ${Object.keys(variants).join(', ')}.`);
@@ -66,18 +61,18 @@ export async function buildWasm({ only = Object.keys(variants), sources = files(
 
   await inParallel(only.map(name => () => {
     const target = join(out, `lutra-${name}.wasm`);
-    const inputs = { texts: [tools.version, binaryenVersion(), ...linkFlags, ...optFlags, ...variants[name].opt, optimise], paths: objects[name] };
-    const work = () => link(objects[name], name, target, tools, optimise);
+    const flags = [...linkFlags, names ? '--strip-debug' : '--strip-all', ...(name.endsWith('shared') ? ['--shared-memory'] : [])];
+    const work = () => link(objects[name], name, target, tools, flags);
     // Elsewhere than in dist/ nothing is remembered.
-    return out === join(dist, 'wasm') ? step(`wasm ${name}`, inputs, [target], work, { force }) : work();
+    return out === join(dist, 'wasm') ? step(`wasm ${name}`, { texts: [tools.version, ...flags], paths: objects[name] }, [target], work, { force }) : work();
   }));
 }
 
 async function compile(source, variant, tools, work) {
   const object = join(work, 'obj', variant, `${shown(source).replace(/^cpp\//, '').replaceAll('/', '.')}.o`);
   const record = `${object}.json`;
-  const flags = [...compileFlags, ...variants[variant].compile, `-ffile-prefix-map=${root}=.`];
-  const key = paths => hashOf({ texts: [tools.version, tools.sysroot, ...compileFlags, ...variants[variant].compile], paths });
+  const flags = [...compileFlags, ...variants[variant], `-ffile-prefix-map=${root}=.`];
+  const key = paths => hashOf({ texts: [tools.version, tools.sysroot, ...compileFlags, ...variants[variant]], paths });
   if (existsSync(object) && existsSync(record)) {
     const last = JSON.parse(readFileSync(record, 'utf8'));
     const paths = last.paths.map(path => join(root, path));
@@ -95,20 +90,17 @@ async function compile(source, variant, tools, work) {
   return { object, fresh: 1 };
 }
 
-async function link(objects, variant, target, tools, optimise) {
+async function link(objects, variant, target, tools, flags) {
   mkdirSync(dirname(target), { recursive: true });
-  const linked = `${target}.${process.pid}.linked`, optimised = `${target}.${process.pid}.tmp`;
+  const linked = `${target}.${process.pid}.tmp`;
   try {
-    await run(tools.linker, [...linkFlags, ...(variant.endsWith('shared') ? ['--shared-memory'] : []), ...objects, '-o', linked]);
-    if (optimise) await run(process.execPath, [wasmOpt, linked, ...optFlags, ...variants[variant].opt, '-o', optimised]);
-    else renameSync(linked, optimised);
-    await checkWasm(optimised, `lutra-${variant}.wasm`);
-    const bytes = readFileSync(optimised);
-    renameSync(optimised, target);
+    await run(tools.linker, [...flags, ...objects, '-o', linked]);
+    await checkWasm(linked, `lutra-${variant}.wasm`);
+    const bytes = readFileSync(linked);
+    renameSync(linked, target);
     return `${bytes.length} bytes, ${gzipSync(bytes, { level: 9 }).length} gzipped`;
   } finally {
     rmSync(linked, { force: true });
-    rmSync(optimised, { force: true });
   }
 }
 
@@ -116,6 +108,6 @@ await ifMain(import.meta, async args => {
   const value = flag => args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined;
   await withBuildLock(async () => {
     await generate();
-    await buildWasm({ only: value('--only')?.split(','), out: value('--out'), optimise: !args.includes('--no-opt') });
+    await buildWasm({ only: value('--only')?.split(','), out: value('--out'), names: args.includes('--names') });
   });
 });

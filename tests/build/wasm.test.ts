@@ -1,4 +1,4 @@
-// The compiler, the linker and wasm-opt, on a small source of its own: whatever cpp/ holds is in the build before.
+// The compiler and the linker, on a small source of its own: whatever cpp/ holds is in the build before.
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
