@@ -1,7 +1,7 @@
 /** Lutra: 2-bit and ternary language models on any CPU. */
 export { loadModel, Generation, Model, Session } from './model.js';
 export type {
-  GenerateOptions, GenerationResult, LoadOptions, LoadProgress, ModelInfo, ModelSource, Piece, Prompt, ScoreOptions, Scores, Timings, WeightLevel,
+  GenerateOptions, GenerationResult, LoadOptions, LoadProgress, ModelInfo, ModelSource, Piece, Prompt, ScoreOptions, Scores, Timings, TokenizeOptions, WeightLevel,
 } from './runtime/types.js';
 export type { Crew, EngineInfo } from './engine/types.js';
 export type { ModelConfig } from './formats/types.js';

@@ -3,7 +3,7 @@ import { DisposedError } from './errors.js';
 import { spawn, type WorkerPeer } from './platform/platform.js';
 import { RpcClient, type Call } from './runtime/rpc.js';
 import type {
-  GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource, Piece, Prompt, RuntimeMethods, ScoreOptions, Scores,
+  GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource, Piece, Prompt, RuntimeMethods, ScoreOptions, Scores, TokenizeOptions,
 } from './runtime/types.js';
 
 type Client = RpcClient<RuntimeMethods>;
@@ -83,12 +83,9 @@ export class Model implements AsyncDisposable {
     return new Session(this.#client, await this.#client.call('openSession', null).result);
   }
 
-  /**
-   * Ids of `text`. Text never becomes a special token, whatever it spells.
-   * `addBos`: whether they start with the model's BOS; left out: as the model wants it.
-   */
-  async tokenize(text: string, { addBos }: { addBos?: boolean } = {}): Promise<number[]> {
-    return this.#client.call('tokenize', { text, addBos }).result;
+  /** Ids of `text`. Unless `special` is set, text never becomes a special token, whatever it spells. */
+  async tokenize(text: string, options: TokenizeOptions = {}): Promise<number[]> {
+    return this.#client.call('tokenize', { text, options }).result;
   }
 
   /** Text of `ids`, special tokens left out. */

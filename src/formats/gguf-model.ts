@@ -39,11 +39,11 @@ export async function importGguf(file: ByteSource): Promise<SourceModel> {
     if (architecture !== 'llama') {
       throw new UnsupportedFormatError(file.name, 'general.architecture', `${JSON.stringify(architecture ?? null)} is not supported`, 'Models of architecture "llama" are.');
     }
-    const { tokenizerJson, ...tokens } = readGgufTokenizer(metadata, file.name);
+    const { tokenizerJson, chat, ...tokens } = readGgufTokenizer(metadata, file.name);
     const config = readConfig(metadata, tensors, tokens, file.name);
     const files = [file, ...others], name = metadata.string('general.name')?.slice(0, LONGEST_NAME);
     return {
-      config, tokenizerJson, ...await collect(tensors, config, file.name), defaultBits: 'exact',
+      config, tokenizerJson, chat, ...await collect(tensors, config, file.name), defaultBits: 'exact',
       bytes: files.reduce((sum, { size }) => sum + size, 0),
       provenance: { format: 'GGUF', ...(name && { name }) },
       close: async () => { await Promise.all(files.map(one => one.close())); },
@@ -132,7 +132,7 @@ function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size
   return config;
 }
 
-type Tokens = Omit<ReturnType<typeof readGgufTokenizer>, 'tokenizerJson'>;
+type Tokens = Omit<ReturnType<typeof readGgufTokenizer>, 'tokenizerJson' | 'chat'>;
 
 /** Tensors -> matrices and norms. Every tensor must find its place. */
 async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, path: string): Promise<Pick<SourceModel, 'matrices' | 'vectors'>> {

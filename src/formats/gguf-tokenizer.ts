@@ -1,7 +1,9 @@
 /** GGUF vocabularies -> Hugging Face's tokenizer.json, giving the ids that llama.cpp gives. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
+import { ggufChat } from './chat.js';
 import type { Metadata } from './gguf.js';
 import { LONGEST_PIECE, rankedMerges, type ScoredPiece } from './sentencepiece.js';
+import type { ChatFormat } from './types.js';
 
 /** tokenizer.ggml.token_type */
 const UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, BYTE = 6;
@@ -32,6 +34,7 @@ export interface GgufTokenizer {
   bosId: number | null;
   eosIds: number[];
   addBos: boolean;
+  chat: ChatFormat | undefined;
 }
 
 export function readGgufTokenizer(metadata: Metadata, path: string): GgufTokenizer {
@@ -54,6 +57,7 @@ export function readGgufTokenizer(metadata: Metadata, path: string): GgufTokeniz
     eosIds: [...new Set([id('eos') ?? (sentencePiece ? 2 : undefined), id('eot'), id('eom')].filter(one => one !== undefined))],
     // llama.cpp's defaults.
     addBos: bosId !== null && (metadata.boolean('tokenizer.ggml.add_bos_token') ?? (sentencePiece || pre === 'llama-bpe')),
+    chat: ggufChat(metadata, id => tokens[id]),
   };
 }
 

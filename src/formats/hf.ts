@@ -5,12 +5,13 @@
 import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
 import { openFile } from '../platform/platform.js';
 import { isObject, parseJson, readBytes } from './bytes.js';
+import { huggingFaceChat } from './chat.js';
 import { checkConfig } from './config.js';
 import { openIfThere } from './files.js';
 import { extrasOf, linearShapes, vectorLengths } from './packed.js';
 import { readSafetensorsHeader } from './safetensors.js';
 import type { Encoding, SourceMatrix, SourceModel } from './source.js';
-import type { ByteSource, ModelConfig, TensorInfo } from './types.js';
+import type { ByteSource, ChatFormat, ModelConfig, TensorInfo } from './types.js';
 
 const JSON_LIMIT = 256 << 20;
 /** A vocabulary is often padded for the sake of matrix shapes; more unused ids than this share mean another tokenizer. */
@@ -36,7 +37,7 @@ export async function importHuggingFace(folder: string, tokenizerPath = `${folde
     checkTokenizerSize(tokenizer, tokenizerPath, config.vocabSize);
     const weights = new Weights(tensors, config, scaleDivides(raw), folder);
     return {
-      config, tokenizerJson, ...await weights.collect(),
+      config, tokenizerJson, chat: await readChat(folder), ...await weights.collect(),
       bytes: files.reduce((sum, file) => sum + file.size, 0),
       provenance: { format: 'Hugging Face', architecture: raw.architectures?.[0] ?? raw.model_type },
       close: () => closeAll(files),
@@ -142,6 +143,14 @@ async function readOptional(path: string): Promise<Record<string, any>> {
   if (!file) return {};
   await file.close();
   return parseJson(await readText(path), path, 'JSON');
+}
+
+async function readChat(folder: string): Promise<ChatFormat | undefined> {
+  const config = await readOptional(`${folder}/tokenizer_config.json`), path = `${folder}/chat_template.jinja`;
+  const file = await openIfThere(path);
+  await file?.close();
+  const template: unknown = file ? new TextDecoder().decode(await readText(path)) : (await readOptional(`${folder}/chat_template.json`)).chat_template;
+  return huggingFaceChat(config, typeof template === 'string' ? template : undefined, folder);
 }
 
 /** Whether a tokenizer's post-processor puts BOS in front of a text. */

@@ -2,7 +2,7 @@
 import { ALIGN, FORMAT_VERSION } from '../generated/layout.js';
 import { serialiseSafetensorsHeader } from './safetensors.js';
 import type { PackedPlan } from './packed.js';
-import type { ModelConfig } from './types.js';
+import type { ChatFormat, ModelConfig } from './types.js';
 
 /** Where a file goes. Exactly one of `finish` and `abort` ends it; after `abort` nothing is left behind. */
 export interface ByteSink {
@@ -19,15 +19,15 @@ export class PackedWriter {
   private readonly header: Uint8Array;
   private readonly missing = new Map<string, number>();
 
-  static async begin(sink: ByteSink, config: ModelConfig, plan: PackedPlan, provenance: Record<string, unknown>): Promise<PackedWriter> {
-    const writer = new PackedWriter(sink, config, plan, provenance);
+  static async begin(sink: ByteSink, config: ModelConfig, plan: PackedPlan, provenance: Record<string, unknown>, chat?: ChatFormat): Promise<PackedWriter> {
+    const writer = new PackedWriter(sink, config, plan, provenance, chat);
     await sink.begin(writer.bytes);
     await sink.write(writer.header, 0);
     return writer;
   }
 
-  private constructor(private readonly sink: ByteSink, config: ModelConfig, private readonly plan: PackedPlan, provenance: Record<string, unknown>) {
-    const lutra = JSON.stringify({ version: FORMAT_VERSION, config, linears: plan.linears, provenance });
+  private constructor(private readonly sink: ByteSink, config: ModelConfig, private readonly plan: PackedPlan, provenance: Record<string, unknown>, chat?: ChatFormat) {
+    const lutra = JSON.stringify({ version: FORMAT_VERSION, config, linears: plan.linears, chat, provenance });
     this.header = serialiseSafetensorsHeader({ format: 'lutra', lutra }, plan.tensors, ALIGN);
     this.bytes = this.header.length + plan.dataBytes;
     for (const [name, { begin, end }] of plan.tensors) this.missing.set(name, end - begin);

@@ -2,6 +2,7 @@
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
 import { ALIGN, BLOCK_COLUMNS, BLOCK_PARAM_BYTES, FORMAT_VERSION, GROUP_PARAM_BYTES, SEGMENTS, TILE_ROWS, VALUE_BYTES } from '../generated/layout.js';
 import { isObject, parseJson } from './bytes.js';
+import { checkChat } from './chat.js';
 import { checkConfig } from './config.js';
 import { readSafetensorsHeader } from './safetensors.js';
 import type { ByteSource, CodingName, LayoutName, LinearInfo, ModelConfig, PackedHeader, PartInfo, TensorInfo } from './types.js';
@@ -163,7 +164,7 @@ export async function readPackedHeader(source: ByteSource): Promise<PackedHeader
   const plan = planPacked(config, extrasOf(name => tensors.has(name)), tokenizer.end - tokenizer.begin, shape => partFormat(linears[shape.name], path, shape));
   compare('linears', linears, plan.linears);
   compare('tensors', Object.fromEntries(tensors), Object.fromEntries(plan.tensors));
-  return { version: FORMAT_VERSION, config, linears: plan.linears, tensors: Object.fromEntries(plan.tensors), dataOffset, dataBytes: plan.dataBytes, provenance };
+  return { version: FORMAT_VERSION, config, linears: plan.linears, tensors: Object.fromEntries(plan.tensors), dataOffset, dataBytes: plan.dataBytes, chat: checkChat(header.chat, path), provenance };
 
   /** Names the first difference between what is there and what the configuration implies. */
   function compare(field: string, actual: unknown, expected: unknown): void {

@@ -1,6 +1,6 @@
 /** What an importer makes of a foreign file: headers are read, weights are not. */
 import { readBytes } from './bytes.js';
-import type { ByteSource, ModelConfig } from './types.js';
+import type { ByteSource, ChatFormat, ModelConfig } from './types.js';
 
 /** Names in the packers' table of encodings (src/pack/encodings.ts). */
 export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2' | GgufEncoding;
@@ -39,6 +39,8 @@ export interface SourceModel {
   config: ModelConfig;
   /** Text of a Hugging Face `tokenizer.json`. */
   tokenizerJson: Uint8Array;
+  /** Undefined where the model has no chat template. */
+  chat?: ChatFormat | undefined;
   /** By linear layer, named as in docs/format.md; q and k rows in half-split order. */
   matrices: Map<string, SourceMatrix>;
   /** Norms, biases and other vectors by name as in docs/format.md; q and k biases in half-split order. */

@@ -42,6 +42,14 @@ export interface ModelConfig {
   addBos: boolean;
 }
 
+/** How a model's chats are written. */
+export interface ChatFormat {
+  /** Jinja, as in a tokenizer_config.json. */
+  template: string;
+  /** Special tokens that the template knows by name: `bos_token`, `eos_token` … */
+  tokens: Record<string, string>;
+}
+
 export type LayoutName = keyof typeof Layout;
 export type CodingName = keyof typeof Coding;
 
@@ -86,6 +94,8 @@ export interface PackedHeader {
   /** File offset of the data section (a multiple of 64). */
   dataOffset: number;
   dataBytes: number;
+  /** Undefined where the model has no chat template. */
+  chat?: ChatFormat | undefined;
   provenance: Record<string, unknown>;
 }
 

@@ -113,7 +113,7 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);
 
   const layout = planPacked(source.config, extras, source.tokenizerJson.length, ({ name }) => formats.get(name)!);
-  const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ });
+  const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ }, source.chat);
 
   for (const [name, length] of vectorLengths(source.config, extras)) {
     const vector = source.vectors.get(name);

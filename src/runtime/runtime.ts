@@ -58,7 +58,7 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
       return one.ids.length;
     }),
     sessionIds: ({ session }) => model.inSession(session, async one => [...one.ids]),
-    tokenize: async ({ text, addBos }) => model.voice.tokenizer.encode(text, addBos),
+    tokenize: async ({ text, options }) => model.voice.tokenizer.encode(text, options),
     async detokenize({ ids }) {
       model.voice.tokenizer.check(ids, 'ids');
       return model.voice.tokenizer.decode(ids);
@@ -131,7 +131,7 @@ class LoadedModel {
   }
 
   ids(prompt: Prompt, addBos?: boolean): number[] {
-    if (typeof prompt === 'string') return this.voice.tokenizer.encode(prompt, addBos);
+    if (typeof prompt === 'string') return this.voice.tokenizer.encode(prompt, { addBos });
     this.voice.tokenizer.check(prompt, 'prompt');
     return [...prompt];
   }

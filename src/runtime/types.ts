@@ -107,6 +107,13 @@ export interface ScoreOptions {
   signal?: AbortSignal;
 }
 
+export interface TokenizeOptions {
+  /** Whether the ids start with the model's BOS; left out: as the model wants it. */
+  addBos?: boolean;
+  /** Special tokens that the text spells become special tokens. Default false: they are text like any other. */
+  special?: boolean;
+}
+
 export interface Scores {
   /** [ids.length − 1 − from]: element i is ln p(ids[from + i + 1] | ids up to from + i), in nats. */
   logProbabilities: Float64Array;
@@ -144,6 +151,6 @@ export type RuntimeMethods = {
   append: { args: { session: number; prompt: Prompt }; result: number; event: never };
   truncate: { args: { session: number; position: number }; result: number; event: never };
   sessionIds: { args: { session: number }; result: number[]; event: never };
-  tokenize: { args: { text: string; addBos: boolean | undefined }; result: number[]; event: never };
+  tokenize: { args: { text: string; options: TokenizeOptions }; result: number[]; event: never };
   detokenize: { args: { ids: readonly number[] }; result: string; event: never };
 };

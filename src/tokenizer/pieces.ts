@@ -2,7 +2,7 @@
 
 /** The parts of a `tokenizer.json` that are read here; the library checks the rest. */
 export interface TokenizerJson {
-  added_tokens?: { id: number; content: string; special?: boolean }[];
+  added_tokens?: { id: number; content: string; special?: boolean; normalized?: boolean; lstrip?: boolean; rstrip?: boolean }[];
   normalizer?: unknown;
   pre_tokenizer?: unknown;
   decoder?: unknown;

@@ -6,7 +6,6 @@ import { readGguf } from '../../src/formats/gguf.js';
 import { readGgufTokenizer } from '../../src/formats/gguf-tokenizer.js';
 import { openFile } from '../../src/platform/platform.js';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.js';
-import { config } from '../runtime/fake-engine.js';
 import { sharedDir } from '../helpers/paths.js';
 import { skip } from '../helpers/skip.js';
 
@@ -17,8 +16,8 @@ const others = ['<|im_start|><s>', 'e\u0301 \u200b\ufeff\u0000', ' lead, trail '
 async function openTokenizer(path: string): Promise<Tokenizer> {
   const file = await openFile(path);
   try {
-    const { tokenizerJson, size, bosId, eosIds } = readGgufTokenizer((await readGguf(file)).metadata, path);
-    return new Tokenizer(tokenizerJson, { ...config, vocabSize: size, bosId, eosIds, addBos: false }, path);
+    const { tokenizerJson, size, bosId } = readGgufTokenizer((await readGguf(file)).metadata, path);
+    return new Tokenizer(tokenizerJson, { vocabSize: size, bosId, addBos: false }, path);
   } finally {
     await file.close();
   }

@@ -34,14 +34,14 @@ test('SentencePiece: every text comes back, BOS as the model wants it', () => {
     const ids = tokenizer.encode(text);
     assert.is(ids[0], 1);
     assert.is(tokenizer.decode(ids), text);
-    assert.equal(tokenizer.encode(text, false), ids.slice(1));
+    assert.equal(tokenizer.encode(text, { addBos: false }), ids.slice(1));
   }
   assert.equal(tokenizer.encode(''), [1]);
   assert.equal(make(tokenizerJson, { addBos: false }).encode('Hello'), [wordId('▁Hello')]);
 });
 
 test('text never becomes a special token', () => {
-  assert.not.ok(make(tokenizerJson).encode('<s> </s> <unk>', false).some(id => id < 3));
+  assert.not.ok(make(tokenizerJson).encode('<s> </s> <unk>', { addBos: false }).some(id => id < 3));
   const tokenizer = make(byteLevel, { vocabSize: 258, addBos: false });
   assert.equal(tokenizer.encode('<>'), [60, 62]);
   assert.equal(tokenizer.encode('<tool>'), [257]);
