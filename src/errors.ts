@@ -50,7 +50,14 @@ export class OutOfMemoryError extends LutraError {
 export class ContextFullError extends LutraError {
   constructor(readonly used: number, readonly limit: number) {
     super('CONTEXT_FULL', `${used} tokens do not fit into a context of ${limit}`,
-      'Shorten the prompt, or load the model with a larger `context` if it was trained for one.');
+      'Shorten the prompt, or load the model with a larger `context` if it was trained for one; a chat can drop its oldest turns (`overflow`).');
+  }
+}
+
+/** A model's chat template that is missing, wrong, or does not take these messages. */
+export class ChatTemplateError extends LutraError {
+  constructor(readonly path: string, problem: string, hint: string) {
+    super('CHAT_TEMPLATE', `${path}: ${problem}`, hint);
   }
 }
 
@@ -84,6 +91,7 @@ export const errorClasses: Readonly<Record<string, { prototype: LutraError }>> =
   FILE_ACCESS: FileAccessError,
   OUT_OF_MEMORY: OutOfMemoryError,
   CONTEXT_FULL: ContextFullError,
+  CHAT_TEMPLATE: ChatTemplateError,
   ENGINE_CRASH: EngineCrashError,
   DISPOSED: DisposedError,
   ENVIRONMENT: EnvironmentError,

@@ -1,11 +1,12 @@
 /** Lutra: 2-bit and ternary language models on any CPU. */
 export { loadModel, Generation, Model, Session } from './model.js';
 export type {
-  GenerateOptions, GenerationResult, LoadOptions, LoadProgress, ModelInfo, ModelSource, Piece, Prompt, ScoreOptions, Scores, Timings, TokenizeOptions, WeightLevel,
+  ChatOptions, GenerateOptions, GenerationResult, LoadOptions, LoadProgress, ModelInfo, ModelSource, Piece, Prompt, ScoreOptions, Scores, Timings, TokenizeOptions, WeightLevel,
 } from './runtime/types.js';
+export type { ChatMessage, TemplateVariables } from './chat/conversation.js';
 export type { Crew, EngineInfo } from './engine/types.js';
 export type { ModelConfig } from './formats/types.js';
 export {
-  BadArgumentError, BadModelFileError, ContextFullError, DisposedError, EngineCrashError, EnvironmentError, FileAccessError, LutraError, OutOfMemoryError,
+  BadArgumentError, BadModelFileError, ChatTemplateError, ContextFullError, DisposedError, EngineCrashError, EnvironmentError, FileAccessError, LutraError, OutOfMemoryError,
   UnsupportedFormatError,
 } from './errors.js';

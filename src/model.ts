@@ -1,9 +1,10 @@
 /** The caller's side: thin handles on a model that lives in a worker. Nothing here computes. */
+import type { ChatMessage } from './chat/conversation.js';
 import { DisposedError } from './errors.js';
 import { spawn, type WorkerPeer } from './platform/platform.js';
 import { RpcClient, type Call } from './runtime/rpc.js';
 import type {
-  GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource, Piece, Prompt, RuntimeMethods, ScoreOptions, Scores, TokenizeOptions,
+  ChatOptions, GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource, Piece, Prompt, RuntimeMethods, ScoreOptions, Scores, TokenizeOptions,
 } from './runtime/types.js';
 
 type Client = RpcClient<RuntimeMethods>;
@@ -71,6 +72,15 @@ export class Model implements AsyncDisposable {
   }
 
   /**
+   * The model's answer to a chat, by the model's own template; what messages say never becomes a special token. What the
+   * chat shares with the call before is not computed again (`result.cachedTokens`).
+   * `ChatTemplateError` and `ContextFullError` reach whoever iterates or awaits.
+   */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    return startChat(this.#client, 0, messages, options);
+  }
+
+  /**
    * How likely each token of `ids` is after those before it.
    * @throws ContextFullError when `ids` are more than the context holds
    */
@@ -122,6 +132,11 @@ export class Session implements AsyncDisposable {
     return startGeneration(this.#client, this.#id, prompt, options);
   }
 
+  /** Makes a chat the session's tokens and answers it, as `Model.chat` does. */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    return startChat(this.#client, this.#id, messages, options);
+  }
+
   /**
    * Puts tokens at the end and computes them. BOS is added at the beginning only. Returns the number of tokens now held.
    * @throws ContextFullError when they do not fit; the session is as before
@@ -169,6 +184,10 @@ async function cancellable<T>(signal: AbortSignal | undefined, start: () => Call
 
 function startGeneration(client: Client, session: number, prompt: Prompt | null, { signal, ...options }: GenerateOptions): Generation {
   return new Generation(onPiece => client.call('generate', { session, prompt, options }, onPiece), signal);
+}
+
+function startChat(client: Client, session: number, messages: readonly ChatMessage[], { signal, ...options }: ChatOptions): Generation {
+  return new Generation(onPiece => client.call('chat', { session, messages, options }, onPiece), signal);
 }
 
 /**

@@ -11,6 +11,8 @@ import type { GenerationResult, Piece } from './types.js';
 export interface Voice {
   tokenizer: Tokenizer;
   eosIds: readonly number[];
+  /** The answer is a text of its own, not the continuation of one. */
+  ownText?: boolean;
   /** Tokens a session holds. */
   context: number;
 }
@@ -20,12 +22,12 @@ export interface Voice {
  * @param signal ends the answer where it is; that is a result, not an error
  * @throws ContextFullError when the prompt leaves no room for an answer
  */
-export async function generate(session: Session, { tokenizer, eosIds, context }: Voice, plan: GenerationPlan,
+export async function generate(session: Session, { tokenizer, eosIds, ownText = false, context }: Voice, plan: GenerationPlan,
   emit: (piece: Piece) => Promise<void>, signal: AbortSignal): Promise<GenerationResult> {
   const promptIds = [...session.ids];
   if (session.full) throw new ContextFullError(promptIds.length + 1, context);
   const cachedTokens = session.reusable;
-  const answer = new Answer(tokenizer.stream(promptIds.at(-1) ?? null), plan.stop);
+  const answer = new Answer(tokenizer.stream(ownText ? null : promptIds.at(-1) ?? null), plan.stop);
   const { sampling } = plan;
   let hash = 0n;
   const draw = (engine: Engine) => {

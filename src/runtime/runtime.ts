@@ -1,7 +1,9 @@
 /** The worker that holds a model: opens it, keeps its sessions, answers the calls of `src/model.ts`. */
+import type { ChatWriter } from '../chat/chat.js';
+import type { ChatMessage } from '../chat/conversation.js';
 import type { CreateEngine } from '../engine/types.js';
-import { BadArgumentError, BadModelFileError, DisposedError } from '../errors.js';
-import type { ByteSource, PackedHeader } from '../formats/types.js';
+import { BadArgumentError, BadModelFileError, ChatTemplateError, DisposedError } from '../errors.js';
+import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
 import type { Peer } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { generate, type Voice } from './generate.js';
@@ -10,7 +12,7 @@ import { atMostTenPerSecond } from './progress.js';
 import { Queue } from './queue.js';
 import { serve } from './rpc.js';
 import { Session, type SharedEngine } from './session.js';
-import type { ModelInfo, Prompt, RuntimeMethods, WireLoadOptions } from './types.js';
+import type { ModelInfo, Prompt, RuntimeMethods, WireChatOptions, WireLoadOptions } from './types.js';
 
 const DEFAULT_CONTEXT = 2048;
 
@@ -34,6 +36,14 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
       if (prompt !== null) one.replace(model.ids(prompt));
       if (one.ids.length === 0) throw new BadArgumentError('prompt', 'has no tokens', 'Give some text: this model starts from nothing else.');
       return generate(one, model.voice, plan, emitItem, signal);
+    }),
+    chat: ({ session, messages, options }, { emitItem, signal }) => model.inSession(session, async one => {
+      const plan = planGeneration(options);
+      const { ids, dropped, endIds } = await model.chatIds(messages, options, plan.maxTokens);
+      one.replace(ids);
+      const { voice } = model;
+      const result = await generate(one, { ...voice, eosIds: [...voice.eosIds, ...endIds], ownText: true }, plan, emitItem, signal);
+      return { ...result, droppedMessages: dropped };
     }),
     score: ({ session, ids, options }, { signal }) => model.inSession(session, async one => {
       model.voice.tokenizer.check(ids, 'ids');
@@ -69,10 +79,14 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
 class LoadedModel {
   readonly #sessions = new Map<number, Session>();
   readonly #engine: SharedEngine;
+  readonly #chat: ChatFormat | undefined;
+  /** Made for the first chat. */
+  #writer: ChatWriter | undefined;
   #nextSession = 0;
 
-  private constructor(engine: SharedEngine, readonly voice: Voice, readonly info: ModelInfo) {
+  private constructor(engine: SharedEngine, readonly voice: Voice, readonly info: ModelInfo, chat: ChatFormat | undefined) {
     this.#engine = engine;
+    this.#chat = chat;
     this.openSession();
   }
 
@@ -89,17 +103,17 @@ class LoadedModel {
       const { config } = header;
       const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;
       whole('context', context, 2, config.contextLength);
-      const tokenizer = new Tokenizer(await tokenizerBytes(source, header), config, source.name);
+      const tokenizer = new Tokenizer(await tokenizerBytes(source, header), config, source.name, header.chat?.template);
       const engine = await createEngine(source, header, {
         threads, crew, variant, context, reference, signal,
         maxSessions: maxSessions + 1,
         onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
       });
       const info = {
-        ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance,
+        ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,
         loadSeconds: (performance.now() - begin) / 1000,
       };
-      return new LoadedModel({ engine, turns: new Queue(), context }, { tokenizer, eosIds: config.eosIds, context }, info);
+      return new LoadedModel({ engine, turns: new Queue(), context }, { tokenizer, eosIds: config.eosIds, context }, info, header.chat);
     } finally {
       await source.close();
     }
@@ -128,6 +142,15 @@ class LoadedModel {
       if (!this.#sessions.has(id)) throw new DisposedError('session');
       return task(session);
     });
+  }
+
+  async chatIds(messages: readonly ChatMessage[], { overflow = 'error', templateVariables: variables }: WireChatOptions, maxTokens: number) {
+    const { ChatWriter, checkMessages } = await import('../chat/chat.js');
+    const { source, context } = this.info;
+    if (!this.#chat) throw new ChatTemplateError(source, 'this model has no chat template', 'Use `generate` with a prompt as the model was trained for, or an instruct model.');
+    if (!['error', 'drop-oldest'].includes(overflow)) throw new BadArgumentError('overflow', `${overflow} is not known`, 'Use error or drop-oldest.');
+    this.#writer ??= new ChatWriter(this.#chat, this.voice.tokenizer, source);
+    return { ...this.#writer.fit(checkMessages(messages), { context, maxTokens, overflow, variables }), endIds: this.#writer.endIds };
   }
 
   ids(prompt: Prompt, addBos?: boolean): number[] {

@@ -1,5 +1,6 @@
 /** The types of the public API, shared by both sides of the worker's border. */
 import type { Bits } from '../pack/pack.js';
+import type { ChatMessage, TemplateVariables } from '../chat/conversation.js';
 import type { Crew, EngineInfo, EngineOptions } from '../engine/types.js';
 import type { ModelConfig } from '../formats/types.js';
 
@@ -64,6 +65,16 @@ export interface GenerateOptions {
   hashLogits?: boolean;
 }
 
+export interface ChatOptions extends GenerateOptions {
+  /**
+   * What happens to a chat that leaves no room for an answer: 'error' (default), or 'drop-oldest': its oldest turns are left
+   * out, until `maxTokens`, at most a quarter of the context, are free. System messages and the last turn stay.
+   */
+  overflow?: 'error' | 'drop-oldest';
+  /** Further variables of the model's template, such as `enable_thinking` or `date_string`. They are trusted like the template. */
+  templateVariables?: TemplateVariables;
+}
+
 /** Some more of the answer: whole characters, and the tokens they came from. The last piece can be empty text. */
 export interface Piece {
   text: string;
@@ -92,6 +103,8 @@ export interface GenerationResult {
   promptTokens: number;
   /** Of these, tokens that the session had computed before. */
   cachedTokens: number;
+  /** In a chat: messages that were left out to make room. */
+  droppedMessages?: number;
   completionTokens: number;
   timings: Timings;
   seed: bigint;
@@ -132,6 +145,8 @@ export interface ModelInfo extends EngineInfo {
   packedBytes: number;
   /** How and from what the packed model was made. */
   provenance: Record<string, unknown>;
+  /** The model has a chat template: `chat` works. */
+  chatTemplate: boolean;
   /** From the call of `loadModel` in the worker to the first possible forward pass. */
   loadSeconds: number;
 }
@@ -139,12 +154,14 @@ export interface ModelInfo extends EngineInfo {
 /** What crosses to the worker: options without functions and signals, and the calls there are. */
 export type WireLoadOptions = Omit<LoadOptions, 'onProgress' | 'signal' | 'tokenizer'> & { tokenizer?: string };
 export type WireGenerateOptions = Omit<GenerateOptions, 'signal'>;
+export type WireChatOptions = Omit<ChatOptions, 'signal'>;
 export type WireScoreOptions = Omit<ScoreOptions, 'signal'>;
 
 /** Session 0 is the model's own. */
 export type RuntimeMethods = {
   load: { args: { source: string | Uint8Array; options: WireLoadOptions }; result: ModelInfo; event: LoadProgress };
   generate: { args: { session: number; prompt: Prompt | null; options: WireGenerateOptions }; result: GenerationResult; event: Piece };
+  chat: { args: { session: number; messages: readonly ChatMessage[]; options: WireChatOptions }; result: GenerationResult; event: Piece };
   score: { args: { session: number; ids: readonly number[]; options: WireScoreOptions }; result: Scores; event: never };
   openSession: { args: null; result: number; event: never };
   closeSession: { args: { session: number }; result: void; event: never };

@@ -39,6 +39,11 @@ export class AddedTokens {
     this.#plain = alternatives(tokens.filter(token => !token.special));
   }
 
+  /** How guarded tokens are written. */
+  get guarded(): string[] {
+    return [...this.#byContent.values()].filter(token => token.guarded).map(token => token.content);
+  }
+
   /** How the token is written. */
   content(id: number): string | undefined {
     return this.#byId.get(id)?.content;

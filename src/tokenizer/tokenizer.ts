@@ -62,6 +62,17 @@ export class Tokenizer {
     return this.#withBos(this.#ids(this.#added.split(text, true, foreign)), this.#addBos);
   }
 
+  /** How tokens are written that nobody but the author of a chat template may write. */
+  get guarded(): string[] {
+    return this.#added.guarded;
+  }
+
+  /** The first added token in a text, as a list of none or one. */
+  firstAdded(text: string, foreign: Foreign): number[] {
+    for (const section of this.#added.split(text, true, foreign)) if (typeof section === 'number') return [section];
+    return [];
+  }
+
   #ids(sections: Iterable<string | number>): number[] {
     const ids: number[] = [];
     this.#sections = 0;
@@ -94,11 +105,6 @@ export class Tokenizer {
   stream(previous: number | null): TextStream {
     const atStart = previous === null || previous === this.#bosId;
     return new TextStream(this.#pieces.bytes, this.#pieces.leadingSpace && atStart);
-  }
-
-  /** How token `id` is written, where it is one that a text can only spell out. */
-  added(id: number | null): string | undefined {
-    return id === null ? undefined : this.#added.content(id);
   }
 
   /** @throws BadArgumentError when `ids` is no list of ids of this model */
