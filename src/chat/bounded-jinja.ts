@@ -12,8 +12,8 @@ const MAX_WORK = 2 ** 24, WORK_PER_CHARACTER = 64;
 /** Of one text, or of a list written out. */
 const MAX_SIZE = 2 ** 22;
 const MAX_ITEMS = 2 ** 15;
-/** What a node, a variable that is not there, an item of a loop and a method of a text cost. */
-const NODE = 64, MISSING = 1024, ITEM = 512, METHOD = 1024;
+/** What a node, a call, a variable that is not there, an item of a loop and a method of a text cost. */
+const NODE = 64, CALL = 512, MISSING = 1024, ITEM = 512, METHOD = 1024;
 /** The library's own patterns take the square of a run of white space. */
 const MAX_WHITE_SPACE = 1000;
 /** Filters that look at no more than the number of items. */
@@ -143,6 +143,9 @@ class BoundedInterpreter extends Interpreter {
         this.spend(ITEM * shallow(items.value));
         return { ...node, iterable: select ? { ...node.iterable, lhs: items } : items };
       }
+      case 'CallExpression':
+        this.spend(CALL);
+        return node;
       case 'Macro': case 'CallStatement':
         this.spend(this.templateLength);
         return node;

@@ -46,6 +46,8 @@ export interface FakeOptions {
   rowMs?: number;
   config?: Partial<ModelConfig>;
   tokenizer?: object;
+  /** Of its chats. */
+  template?: string;
 }
 
 /** What the engine was asked to do, newest last. */
@@ -113,6 +115,7 @@ export async function fakeModel(fake: FakeOptions = {}, options: LoadOptions = {
   const tokenizer = new TextEncoder().encode(JSON.stringify(fake.tokenizer ?? tokenizerJson));
   const header: PackedHeader = {
     version: 1, config: { ...config, ...fake.config }, linears: {}, dataOffset: 0, dataBytes: tokenizer.length, provenance: {},
+    ...(fake.template !== undefined && { chat: { template: fake.template, tokens: { bos_token: '<s>', eos_token: '</s>' } } }),
     tensors: { tokenizer: { dtype: 'U8', shape: [tokenizer.length], begin: 0, end: tokenizer.length } },
   };
   serveRuntime(inside, {
