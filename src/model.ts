@@ -98,6 +98,16 @@ export class Model implements AsyncDisposable {
     return this.#client.call('tokenize', { text, options }).result;
   }
 
+  /** Ids of a chat up to where the model's answer begins: what `chat` would give the model. */
+  async tokenizeChat(messages: readonly ChatMessage[], { templateVariables }: Pick<ChatOptions, 'templateVariables'> = {}): Promise<number[]> {
+    return this.#client.call('tokenizeChat', { messages, variables: templateVariables }).result;
+  }
+
+  /** What each of `ids` stands for, by itself; special tokens as they are written. */
+  async pieces(ids: readonly number[]): Promise<string[]> {
+    return this.#client.call('pieces', { ids }).result;
+  }
+
   /** Text of `ids`, special tokens left out. */
   async detokenize(ids: readonly number[]): Promise<string> {
     return this.#client.call('detokenize', { ids }).result;

@@ -1,20 +1,9 @@
 /** Chats of one model as token ids that fit into its context. */
-import { ChatTemplateError, ContextFullError } from '../errors.js';
+import { BadArgumentError, ChatTemplateError, ContextFullError } from '../errors.js';
 import type { ChatFormat } from '../formats/types.js';
+import type { WireChatOptions } from '../runtime/types.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import { ChatTemplate, type ChatMessage, type TemplateVariables } from './conversation.js';
-
-export { checkMessages } from './conversation.js';
-
-export interface FitOptions {
-  /** Tokens a session holds. */
-  context: number;
-  /** Tokens that the answer may take. */
-  maxTokens: number;
-  /** What happens to a chat that is too long: 'error', or its oldest turns are left out. */
-  overflow: 'error' | 'drop-oldest';
-  variables?: TemplateVariables | undefined;
-}
+import { ChatTemplate, checkMessages, type ChatMessage, type TemplateVariables } from './conversation.js';
 
 /** Of the context: what is kept for an answer when turns are dropped, and in which steps they are. */
 const STEP = 1 / 4;
@@ -34,11 +23,15 @@ export class ChatWriter {
 
   /**
    * Ids of the chat up to where the answer begins, and how many messages were left out.
+   * @param context tokens a session holds
    * @throws ContextFullError when there is no room for an answer
    */
-  fit(messages: readonly ChatMessage[], { context, maxTokens, overflow, variables }: FitOptions): { ids: number[]; dropped: number } {
-    const encode = (from: number) => this.#encode([...messages.slice(0, first), ...messages.slice(from)], variables);
+  fit(messages: readonly ChatMessage[], options: WireChatOptions, context: number): { ids: number[]; dropped: number } {
+    const { overflow = 'error', maxTokens = Infinity, templateVariables } = options;
+    if (!['error', 'drop-oldest'].includes(overflow)) throw new BadArgumentError('overflow', `${overflow} is not known`, 'Use error or drop-oldest.');
+    const encode = (from: number) => this.encode([...messages.slice(0, first), ...messages.slice(from)], templateVariables);
     // A turn: a user's message and all that follows it. System messages at the beginning stay.
+    checkMessages(messages);
     let first = messages.findIndex(message => message.role !== 'system');
     if (first < 0) first = messages.length;
     const whole = encode(first);
@@ -67,8 +60,9 @@ export class ChatWriter {
     throw new ContextFullError((encoded.at(-1) ?? whole).length + 1, context);
   }
 
-  #encode(messages: readonly ChatMessage[], variables?: TemplateVariables): number[] {
-    const { text, foreign } = this.#template.write(messages, true, variables);
+  /** Ids of the whole chat up to where the answer begins. */
+  encode(messages: readonly ChatMessage[], variables?: TemplateVariables): number[] {
+    const { text, foreign } = this.#template.write(checkMessages(messages), true, variables);
     return this.#tokenizer.encodeMixed(text, foreign);
   }
 

@@ -1,11 +1,10 @@
 /** `lutra eval`: how well a model predicts text. */
-import { readFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
-import { BadArgumentError, FileAccessError } from '../errors.js';
+import { BadArgumentError } from '../errors.js';
 import type { Model } from '../index.js';
 import { unpack } from '../pack/unpack.js';
 import { openPacked } from '../runtime/source.js';
-import { addModelOptions, choice, load, modelPath, wholeNumber, type ModelOptions } from './options.js';
+import { addModelOptions, choice, load, modelPath, readText, wholeNumber, type ModelOptions } from './options.js';
 import { interrupt, printJson, progressBar } from './terminal.js';
 
 const DEFAULT_WINDOW = 512;
@@ -104,12 +103,4 @@ async function measure(model: Model, sequences: Sequence[]): Promise<{ tokens: n
   }
   if (tokens === 0) throw new BadArgumentError('text', 'holds no token to predict', 'Give a longer text.');
   return { tokens, crossEntropy: sum / tokens };
-}
-
-async function readText(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new FileAccessError(file, (cause as { code?: string }).code === 'ENOENT' ? 'no such file' : (cause as Error).message, 'Check the path.', { cause });
-  }
 }

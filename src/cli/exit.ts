@@ -10,6 +10,7 @@ const codes: Record<string, number> = {
   BAD_MODEL_FILE: 65,
   UNSUPPORTED_FORMAT: 65,
   FILE_ACCESS: 66,
+  CHAT_TEMPLATE: 65,
   ENVIRONMENT: 69,
   OUT_OF_MEMORY: 71,
 };

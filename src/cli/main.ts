@@ -1,18 +1,20 @@
 /** The command line. */
 import { Command, CommanderError } from 'commander';
+import { chatCommand } from './chat.js';
 import { evalCommand } from './eval.js';
 import { describeError, exitCode, INTERRUPTED, USAGE } from './exit.js';
 import { inspectCommand } from './inspect.js';
 import { quantizeCommand } from './quantize.js';
 import { runCommand } from './run.js';
 import { interrupt } from './terminal.js';
+import { tokenizeCommand } from './tokenize.js';
 
 const program = new Command('lutra')
   .description('Runs 2-bit and ternary language models on any CPU.')
   .version(__LUTRA_VERSION__, '-V, --version')
   .addHelpText('after', '\nExample:\n  lutra run -p "Once upon a time"');
 
-for (const command of [runCommand(), quantizeCommand(), evalCommand(), inspectCommand()]) {
+for (const command of [runCommand(), chatCommand(), quantizeCommand(), evalCommand(), inspectCommand(), tokenizeCommand()]) {
   command.exitOverride().showHelpAfterError(`lutra ${command.name()} --help lists the options.`);
   program.addCommand(command);
 }

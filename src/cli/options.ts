@@ -1,7 +1,9 @@
 /** Options that several commands have, named as llama.cpp names them where it has them. */
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { FileAccessError } from '../errors.js';
 import { loadModel, type LoadOptions, type Model, type WeightLevel } from '../index.js';
 import { interrupt, progressBar } from './terminal.js';
 
@@ -85,5 +87,13 @@ export async function load(source: string | Uint8Array, options: ModelOptions, c
     });
   } finally {
     bar.end();
+  }
+}
+
+export async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new FileAccessError(file, (cause as { code?: string }).code === 'ENOENT' ? 'no such file' : (cause as Error).message, 'Check the path.', { cause });
   }
 }

@@ -1,6 +1,5 @@
 /** The worker that holds a model: opens it, keeps its sessions, answers the calls of `src/model.ts`. */
 import type { ChatWriter } from '../chat/chat.js';
-import type { ChatMessage } from '../chat/conversation.js';
 import type { CreateEngine } from '../engine/types.js';
 import { BadArgumentError, BadModelFileError, ChatTemplateError, DisposedError } from '../errors.js';
 import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
@@ -12,7 +11,7 @@ import { atMostTenPerSecond } from './progress.js';
 import { Queue } from './queue.js';
 import { serve } from './rpc.js';
 import { Session, type SharedEngine } from './session.js';
-import type { ModelInfo, Prompt, RuntimeMethods, WireChatOptions, WireLoadOptions } from './types.js';
+import type { ModelInfo, Prompt, RuntimeMethods, WireLoadOptions } from './types.js';
 
 const DEFAULT_CONTEXT = 2048;
 
@@ -39,10 +38,10 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
     }),
     chat: ({ session, messages, options }, { emitItem, signal }) => model.inSession(session, async one => {
       const plan = planGeneration(options);
-      const { ids, dropped, endIds } = await model.chatIds(messages, options, plan.maxTokens);
+      const { voice } = model, writer = await model.writer();
+      const { ids, dropped } = writer.fit(messages, options, voice.context);
       one.replace(ids);
-      const { voice } = model;
-      const result = await generate(one, { ...voice, eosIds: [...voice.eosIds, ...endIds], ownText: true }, plan, emitItem, signal);
+      const result = await generate(one, { ...voice, eosIds: [...voice.eosIds, ...writer.endIds], ownText: true }, plan, emitItem, signal);
       return { ...result, droppedMessages: dropped };
     }),
     score: ({ session, ids, options }, { signal }) => model.inSession(session, async one => {
@@ -69,6 +68,11 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
     }),
     sessionIds: ({ session }) => model.inSession(session, async one => [...one.ids]),
     tokenize: async ({ text, options }) => model.voice.tokenizer.encode(text, options),
+    tokenizeChat: async ({ messages, variables }) => (await model.writer()).encode(messages, variables),
+    async pieces({ ids }) {
+      model.voice.tokenizer.check(ids, 'ids');
+      return model.voice.tokenizer.pieces(ids);
+    },
     async detokenize({ ids }) {
       model.voice.tokenizer.check(ids, 'ids');
       return model.voice.tokenizer.decode(ids);
@@ -144,13 +148,11 @@ class LoadedModel {
     });
   }
 
-  async chatIds(messages: readonly ChatMessage[], { overflow = 'error', templateVariables: variables }: WireChatOptions, maxTokens: number) {
-    const { ChatWriter, checkMessages } = await import('../chat/chat.js');
-    const { source, context } = this.info;
+  async writer(): Promise<ChatWriter> {
+    const { source } = this.info;
     if (!this.#chat) throw new ChatTemplateError(source, 'this model has no chat template', 'Use `generate` with a prompt as the model was trained for, or an instruct model.');
-    if (!['error', 'drop-oldest'].includes(overflow)) throw new BadArgumentError('overflow', `${overflow} is not known`, 'Use error or drop-oldest.');
-    this.#writer ??= new ChatWriter(this.#chat, this.voice.tokenizer, source);
-    return { ...this.#writer.fit(checkMessages(messages), { context, maxTokens, overflow, variables }), endIds: this.#writer.endIds };
+    const { ChatWriter } = await import('../chat/chat.js');
+    return this.#writer ??= new ChatWriter(this.#chat, this.voice.tokenizer, source);
   }
 
   ids(prompt: Prompt, addBos?: boolean): number[] {

@@ -169,5 +169,7 @@ export type RuntimeMethods = {
   truncate: { args: { session: number; position: number }; result: number; event: never };
   sessionIds: { args: { session: number }; result: number[]; event: never };
   tokenize: { args: { text: string; options: TokenizeOptions }; result: number[]; event: never };
+  tokenizeChat: { args: { messages: readonly ChatMessage[]; variables: TemplateVariables | undefined }; result: number[]; event: never };
+  pieces: { args: { ids: readonly number[] }; result: string[]; event: never };
   detokenize: { args: { ids: readonly number[] }; result: string; event: never };
 };

@@ -88,7 +88,7 @@ test('inspect: packed and not', async () => {
 });
 
 test('every command has help with an example', async () => {
-  for (const command of [[], ['run'], ['quantize'], ['eval'], ['inspect']]) {
+  for (const command of [[], ['run'], ['chat'], ['quantize'], ['eval'], ['inspect'], ['tokenize']]) {
     const { code, stdout } = await lutra([...command, '--help']);
     assert.is(code, 0);
     assert.match(stdout, /Example:\n {2}lutra /);

@@ -8,9 +8,21 @@ import { repoRoot } from '../helpers/paths.js';
 
 export interface Outcome { code: number | null; stdout: string; stderr: string }
 
-export function lutra(args: string[], { during, env = {} }: { during?: (child: ChildProcess) => void; env?: NodeJS.ProcessEnv } = {}): Promise<Outcome> {
+interface Circumstances {
+  during?: (child: ChildProcess) => void;
+  env?: NodeJS.ProcessEnv;
+  /** All of standard input. Without it `during` may write to it. */
+  input?: string;
+  /** At a terminal, by the program `script`; all output is on stdout then. */
+  terminal?: boolean;
+}
+
+export function lutra(args: string[], { during, env = {}, input, terminal = false }: Circumstances = {}): Promise<Outcome> {
   return new Promise(resolve => {
-    const child = spawn(process.execPath, [join(repoRoot, 'dist', 'cli.js'), ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    const command = [process.execPath, join(repoRoot, 'dist', 'cli.js'), ...args];
+    const [program, ...rest] = terminal ? ['script', '-qec', command.map(word => `'${word}'`).join(' '), '/dev/null'] : command;
+    const child = spawn(program!, rest, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    if (input !== undefined || !during) child.stdin.end(input ?? '');
     let stdout = '', stderr = '';
     child.stdout.setEncoding('utf8').on('data', text => { stdout += text; });
     child.stderr.setEncoding('utf8').on('data', text => { stderr += text; });
