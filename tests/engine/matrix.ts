@@ -57,7 +57,7 @@ export async function runMatrix(paths: readonly string[]): Promise<Record<string
           wasm: `${options.variant}${shared ? '-shared' : ''}`, crew: shared ? 'shared' : 'single', threads: options.threads, level: options.reference ? 'reference' : 'kernels',
         }, what);
         const { layout, planes, coding } = model.header.linears['layers.0.attn.q']!.parts[0]!;
-        const name = layout === 'planes' ? `planes${planes}-${coding}-` : coding === 'none' ? layout : `${layout}-${coding}`;
+        const name = layout === 'planes' || layout === 'uniform' ? `${layout}${planes}-${coding}-` : coding === 'none' ? layout : `${layout}-${coding}`;
         assert.ok(Object.keys(kernels).some(kernel => kernel.startsWith(name)), `${what}: ${Object.keys(kernels)}`);
 
         assert.is(await outcome(engine), outcomes[model.name] ??= await outcome(engine), what);

@@ -1,4 +1,5 @@
 /** Packed models in memory with random weights: small and odd in every size, one for each weight format. */
+import { numberToHalf } from '../assembly/reference.js';
 import { randomTiles, noise } from '../cpp/harness.js';
 import { ROPE_DIVISORS, planPacked, vectorLengths, type Extras, type PartFormat } from '../../src/formats/packed.js';
 import type { ByteSource, ModelConfig, PackedHeader } from '../../src/formats/types.js';
@@ -14,15 +15,22 @@ const f32: PartFormat = { layout: 'f32', planes: 0, groupSize: 0, coding: 'none'
 const int8: PartFormat = { layout: 'int8', planes: 0, groupSize: 0, coding: 'none' };
 
 /** Root mean square of random weights of a format, about: row scales divide by it, so that outputs are of the size of inputs. */
-const sizeOfWeights = ({ layout, coding }: PartFormat) => layout === 'int8' ? 74 : coding === 'i16' ? 9000 : coding === 'f16' ? 0.3 : 0.6;
+function sizeOfWeights({ layout, planes, coding }: PartFormat): number {
+  const value = coding === 'i16' ? 9000 : coding.startsWith('f16') ? 0.3 : coding.startsWith('k') ? 10 : coding === 'i6' ? 37 : 0.6;
+  return layout === 'int8' ? 74 * (coding === 'f16' ? value : 1) : layout === 'uniform' ? 0.35 * 2 ** planes * value : value;
+}
 
-export function randomModel(name: string, format: PartFormat, changes: Partial<ModelConfig> = {}, extras: Extras = new Set()): TestModel {
+/** `formats`: one for all layers, embedding and head at 8 or 32 bits; or one for each layer. */
+export function randomModel(name: string, formats: PartFormat | ((layer: string) => PartFormat), changes: Partial<ModelConfig> = {}, extras: Extras = new Set()): TestModel {
   const config: ModelConfig = {
     architecture: 'llama', dim: 72, hiddenDim: 172, nLayers: 2, nHeads: 6, nHeadsKv: 2, headDim: 24, vocabSize: 515, contextLength: 200, normEps: 1e-5,
     ropeTheta: 10000, ropeScaling: null, slidingWindow: null, activation: 'silu', tiedHead: false, bosId: 1, eosIds: [2], addBos: true, ...changes,
   };
-  const rows = format.layout === 'f32' ? f32 : int8;
-  const { linears, tensors, dataBytes } = planPacked(config, extras, 64, ({ name }) => name === 'embedding' || name === 'head' ? rows : format);
+  const formatOf = (layer: string): PartFormat => {
+    if (typeof formats === 'function') return formats(layer);
+    return layer !== 'embedding' && layer !== 'head' ? formats : formats.layout === 'f32' ? f32 : int8;
+  };
+  const { linears, tensors, dataBytes } = planPacked(config, extras, 64, ({ name }) => formatOf(name));
   const bytes = new Uint8Array(dataBytes), random = noise(dataBytes);
   const floats = (tensor: string, count: number) => new Float32Array(bytes.buffer, tensors.get(tensor)!.begin, count);
   for (const linear of Object.values(linears)) {
@@ -30,8 +38,9 @@ export function randomModel(name: string, format: PartFormat, changes: Partial<M
       const { begin, end } = tensors.get(part.tensor)!;
       randomTiles(new DataView(bytes.buffer, begin, end - begin), part, part.colEnd - part.colBegin, random);
     }
-    const scale = 1 / (sizeOfWeights(linear.parts[0]!) * Math.sqrt(linear.cols));
-    floats(linear.rowScale, linear.rows).forEach((_, i, scales) => { scales[i] = scale * (1 + 0.25 * random()); });
+    const { begin, end, dtype } = tensors.get(linear.rowScale)!, scale = 1 / (sizeOfWeights(linear.parts[0]!) * Math.sqrt(linear.cols));
+    if (dtype === 'F16') new Uint16Array(bytes.buffer, begin, (end - begin) / 2).forEach((_, i, halves) => { halves[i] = numberToHalf(scale * (1 + 0.25 * random())); });
+    else floats(linear.rowScale, linear.rows).forEach((_, i, scales) => { scales[i] = scale * (1 + 0.25 * random()); });
   }
   for (const [name, length] of vectorLengths(config, extras)) {
     const middle = name.endsWith('.bias') ? 0 : name === ROPE_DIVISORS ? 4 : 1;
@@ -59,6 +68,24 @@ function* everyArchitecture(): Generator<TestModel> {
   yield randomModel('divisors of frequencies', planes2, { ropeTheta: 500000 }, new Set([ROPE_DIVISORS]));
 }
 
+const uniform = (planes: number, groupSize: number, coding: PartFormat['coding']): PartFormat => ({ layout: 'uniform', planes, groupSize, coding });
+
+/** Uniform levels as quantisers and GGUF have them, in embedding and head too. */
+function* everyUniform(): Generator<TestModel> {
+  for (const [planes, groupSize] of [[1, 64], [2, 32], [3, 128], [4, 64]] as const) yield randomModel(`uniform ${planes} i6 g${groupSize}`, uniform(planes, groupSize, 'i6'));
+  // Mixed bits: whoever reads one input may want it in several forms.
+  const mixed: Record<string, PartFormat> = {
+    q: uniform(2, 64, 'i6'), k: uniform(4, 32, 'i6'), v: uniform(3, 32, 'i6'), o: uniform(2, 32, 'i6'), gate: uniform(1, 128, 'i6'), up: { layout: 'planes', planes: 2, groupSize: 64, coding: 'i16' },
+    down: uniform(3, 64, 'i6'), embedding: uniform(4, 32, 'i6'), head: { layout: 'int8', planes: 0, groupSize: 32, coding: 'f16' },
+  };
+  yield randomModel('mixed bits', layer => mixed[/\w+$/.exec(layer)![0]]!);
+  const blocks = { dim: 256, hiddenDim: 1280, headDim: 64, nHeads: 4 };
+  for (const [planes, groupSize, coding] of [[4, 32, 'f16'], [5, 32, 'f16mid'], [3, 64, 'f32'], [2, 16, 'k4'], [5, 32, 'k6'], [3, 16, 'k8'], [6, 16, 'k8']] as const) {
+    yield randomModel(`uniform ${planes} ${coding} g${groupSize}`, () => uniform(planes, groupSize, coding), { ...(coding.startsWith('k') && blocks), tiedHead: planes % 2 === 0 });
+  }
+  yield randomModel('int8 f16 g32', () => ({ layout: 'int8', planes: 0, groupSize: 32, coding: 'f16' }));
+}
+
 /** Every weight format and every architecture; the sizes differ from one to the next. */
 export function* everyFormat(): Generator<TestModel> {
   const groups = [32, 64, 128];
@@ -77,5 +104,6 @@ export function* everyFormat(): Generator<TestModel> {
   yield randomModel('int8', int8, { nHeadsKv: 6 });
   yield randomModel('f32', f32, { dim: 70, hiddenDim: 173, nHeads: 3, nHeadsKv: 1 });
   yield randomModel('wide', { layout: 'planes', planes: 2, groupSize: 128, coding: 'i16' }, { dim: 320, hiddenDim: 700, nHeads: 4, nHeadsKv: 2, headDim: 80 }, new Set(['attn.subNorm']));
+  yield* everyUniform();
   yield* everyArchitecture();
 }
