@@ -6,6 +6,7 @@ export {
 } from './gguf';
 export { int8FromCodes, ternaryFromCodes } from './exact';
 export { uniformFromPairs, uniformFromSmall, pairsFromSmall, tileFromUniform } from './uniform';
+export { rowFromElutq, planesFromElutq, elutqFromPlanes, halvesFinite, halvesFromF32 } from './elutq';
 export { tileFromRows, rowsFromTile, scaleRows, allFinite, sumAbs, rowAbsMax } from './tile';
 export { hlqFit } from './hlq';
 export { planesRowScale, planesFromTile, tileFromPlanes } from './planes';

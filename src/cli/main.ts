@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { chatCommand } from './chat.js';
 import { evalCommand } from './eval.js';
 import { describeError, exitCode, INTERRUPTED, USAGE } from './exit.js';
+import { exportCommand } from './export.js';
 import { inspectCommand } from './inspect.js';
 import { quantizeCommand } from './quantize.js';
 import { runCommand } from './run.js';
@@ -14,7 +15,7 @@ const program = new Command('lutra')
   .version(__LUTRA_VERSION__, '-V, --version')
   .addHelpText('after', '\nExample:\n  lutra run -p "Once upon a time"');
 
-for (const command of [runCommand(), chatCommand(), quantizeCommand(), evalCommand(), inspectCommand(), tokenizeCommand()]) {
+for (const command of [runCommand(), chatCommand(), quantizeCommand(), evalCommand(), exportCommand(), inspectCommand(), tokenizeCommand()]) {
   command.exitOverride().showHelpAfterError(`lutra ${command.name()} --help lists the options.`);
   program.addCommand(command);
 }

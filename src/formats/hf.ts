@@ -7,6 +7,7 @@ import { openFile } from '../platform/platform.js';
 import { isObject, parseJson, readBytes } from './bytes.js';
 import { huggingFaceChat } from './chat.js';
 import { checkConfig } from './config.js';
+import { elutqTensors, isElutq, type ElutqTensor } from './elutq.js';
 import { openIfThere } from './files.js';
 import { extrasOf, linearShapes, vectorLengths } from './packed.js';
 import { readSafetensorsHeader } from './safetensors.js';
@@ -22,6 +23,8 @@ interface Tensor extends Pick<TensorInfo, 'dtype' | 'shape'> {
   file: ByteSource;
   /** File offset. */
   begin: number;
+  /** How it is read, where that is more than `dtype` says. */
+  matrix?: ElutqTensor['matrix'];
 }
 
 export async function importHuggingFace(folder: string, tokenizerPath = `${folder}/tokenizer.json`): Promise<SourceModel> {
@@ -30,7 +33,9 @@ export async function importHuggingFace(folder: string, tokenizerPath = `${folde
   checkSupported(raw, configPath);
   const files: ByteSource[] = [];
   try {
-    const tensors = await openTensors(folder, files);
+    const elutq = await isElutq(folder), tensors: Map<string, Tensor> = elutq ? await elutqTensors(folder, raw) : await openTensors(folder, files);
+    // The head of a tied model may be quantised apart.
+    if (elutq) raw.tie_word_embeddings = !tensors.has('lm_head.weight');
     const tokenizerJson = await readText(tokenizerPath);
     const tokenizer = parseJson(tokenizerJson, tokenizerPath, 'JSON');
     const config = await readConfig(folder, raw, configPath, tensors, tokenizer);
@@ -38,8 +43,9 @@ export async function importHuggingFace(folder: string, tokenizerPath = `${folde
     const weights = new Weights(tensors, config, scaleDivides(raw), folder);
     return {
       config, tokenizerJson, chat: await readChat(folder), ...await weights.collect(),
-      bytes: files.reduce((sum, file) => sum + file.size, 0),
-      provenance: { format: 'Hugging Face', architecture: raw.architectures?.[0] ?? raw.model_type },
+      ...(elutq && { defaultBits: 'exact' as const }),
+      bytes: [...new Set([...files, ...[...tensors.values()].map(tensor => tensor.file)])].reduce((sum, file) => sum + file.size, 0),
+      provenance: { format: elutq ? 'ELUTQ' : 'Hugging Face', architecture: raw.architectures?.[0] ?? raw.model_type },
       close: () => closeAll(files),
     };
   } catch (error) {
@@ -217,7 +223,8 @@ class Weights {
   private async matrix(name: string, rows: number, cols: number): Promise<SourceMatrix> {
     const weight = `${name}.weight`;
     const packed = this.tensors.get(weight)?.dtype === 'U8';
-    const { file, begin, dtype } = this.find(weight, packed ? [Math.ceil(rows / 4), cols] : [rows, cols]);
+    const { file, begin, dtype, matrix } = this.find(weight, packed ? [Math.ceil(rows / 4), cols] : [rows, cols]);
+    if (matrix) return { name: weight, rows, cols, ...matrix };
     if (packed) {
       // Byte [i][k] holds four rows: i, i + n, i + 2n, i + 3n, the first in its lowest bits; n = ceil(rows / 4).
       const n = Math.ceil(rows / 4);

@@ -1,9 +1,10 @@
 /** What an importer makes of a foreign file: headers are read, weights are not. */
 import { readBytes } from './bytes.js';
+import type { PartFormat } from './packed.js';
 import type { ByteSource, ChatFormat, ModelConfig } from './types.js';
 
 /** Names in the packers' table of encodings (src/pack/encodings.ts). */
-export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2' | GgufEncoding;
+export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2' | 'elutq' | GgufEncoding;
 
 /** GGUF's blocks of small codes, each block or part of it with a scale and perhaps an offset. */
 export type GgufEncoding = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q2_k' | 'q3_k' | 'q4_k' | 'q5_k' | 'q6_k' | 'tq1_0' | 'tq2_0';
@@ -14,6 +15,8 @@ export interface RowBytes {
   length: number;
   /** File offset of a row's bytes. */
   offset(row: number): number;
+  /** Further bytes of each row, which follow these. */
+  then?: RowBytes;
 }
 
 /** A weight matrix [rows][cols] in a file. Row numbers are the packed model's: reordering is the importer's business. */
@@ -28,8 +31,10 @@ export interface SourceMatrix {
   scales?: RowBytes;
   /** What the decoder must know of a row's place: q8: elements of its first group before it; ternary2: bit of its field. */
   phase?(row: number): number;
-  /** A constant of the encoding: q8: group size. */
+  /** A constant of the encoding: q8: group size; elutq: planes + 16 * group size. */
   param?: number;
+  /** The format that holds codes and parameters as they are, where the encoding alone does not say it. */
+  exact?: PartFormat;
   /** All weights are multiples of this (ternary2); 1 unless given. */
   scale?: number;
 }
@@ -54,7 +59,16 @@ export interface SourceModel {
 }
 
 /** Bytes of rows [begin, begin + count) one after the other; rows that are close together in the file are read together. */
-export async function readRows({ file, length, offset }: RowBytes, begin: number, count: number, field: string): Promise<Uint8Array<ArrayBuffer>> {
+export async function readRows({ file, length, offset, then }: RowBytes, begin: number, count: number, field: string): Promise<Uint8Array<ArrayBuffer>> {
+  if (then) {
+    const first = await readRows({ file, length, offset }, begin, count, field), rest = await readRows(then, begin, count, field);
+    const restLength = rest.length / count, bytes = new Uint8Array(first.length + rest.length);
+    for (let r = 0, at = 0; r < count; r++, at += length + restLength) {
+      bytes.set(first.subarray(r * length, (r + 1) * length), at);
+      bytes.set(rest.subarray(r * restLength, (r + 1) * restLength), at + length);
+    }
+    return bytes;
+  }
   const starts = Array.from({ length: count }, (_, i) => offset(begin + i));
   if (starts.every((start, i) => start === starts[0]! + length * i)) return readBytes(file, starts[0]!, length * count, field);
   const bytes = new Uint8Array(length * count);

@@ -13,6 +13,7 @@ export const rowDecoders = {
   bf16: 'rowFromBf16',
   q8: 'rowFromQ8',
   ternary2: 'rowFromTernary2',
+  elutq: 'rowFromElutq',
 } as const satisfies Record<Exclude<Encoding, GgufEncoding>, string>;
 
 interface Blocks {

@@ -81,7 +81,7 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
 
   const plain = (layout: 'f32' | 'int8'): PartFormat => ({ layout, planes: 0, groupSize: 0, coding: 'none' });
   const formatOf = ({ name }: LinearShape): PartFormat => {
-    const matrix = source.matrices.get(name)!, kept = blocksOf(matrix.encoding)?.exact;
+    const matrix = source.matrices.get(name)!, kept = exactOf(matrix);
     const columns = groupSize ?? 64, lookedUp = name === 'embedding' || name === 'head';
     if (kept && (bits === 'exact' || (bits === kept.layout && !lookedUp)) && !(lookedUp && embedding)) return kept;
     if (lookedUp) return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
@@ -97,7 +97,7 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
   }
   const formats = new Map(shapes.map(shape => [shape.name, formatOf(shape)]));
   /** Layers whose codes and parameters stay what they are. */
-  const kept = new Set([...formats].filter(([name, format]) => format === blocksOf(source.matrices.get(name)!.encoding)?.exact).map(([name]) => name));
+  const kept = new Set([...formats].filter(([name, format]) => format === exactOf(source.matrices.get(name)!)).map(([name]) => name));
   return { bits, shapes, formats, kept, extras };
 }
 
@@ -160,6 +160,8 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   return { bytesIn: source.bytes, bytesOut: writer.bytes, bitsPerWeight: 8 * bytes / weights(linears), bits };
 }
 
+/** The format that keeps a matrix as it is, if there is one. */
+const exactOf = (matrix: SourceMatrix) => matrix.exact ?? blocksOf(matrix.encoding)?.exact;
 const isTrits = (matrix: SourceMatrix) => matrix.encoding === 'ternary2';
 
 function* stepsOf(matrix: SourceMatrix): Generator<Step> {

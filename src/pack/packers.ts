@@ -62,6 +62,10 @@ export class NotFiniteError extends Error {}
 type Plain = keyof typeof rowDecoders;
 type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<typeof blockEncodings[Exclude<Encoding, Plain>]['split'], RowSplitter> & {
   heapBase(): number;
+  planesFromElutq(codes: number, scales: number, cols: number, begin: number, end: number, planes: number, groupSize: number, dst: number): void;
+  elutqFromPlanes(src: number, cols: number, begin: number, end: number, planes: number, groupSize: number, codes: number, scales: number): void;
+  halvesFinite(halves: number, count: number): number;
+  halvesFromF32(values: number, count: number, dst: number): number;
   rowFromCodes(codes: number, params: number, groupSize: number, cols: number, dst: number): void;
   int8FromCodes(codes: number, params: number, cols: number, begin: number, end: number, groupSize: number, dst: number): void;
   uniformFromPairs(codes: number, stride: number, pairs: number, groups: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): number;
@@ -124,6 +128,7 @@ export class Packers {
 
   /** Codes and parameters as they are. */
   private keptTiles(job: TilesJob): Tiles {
+    if (job.encoding === 'elutq') return this.elutqTiles(job);
     const { cols, format } = job, blocks = blocksOf(job.encoding)!, { group, perBlock } = blocks;
     const { layout, planes, groupSize } = format, coding = Coding[format.coding];
     const parts = partsOf(job), rowBytes = paramBytes(blocks, cols);
@@ -149,6 +154,44 @@ export class Packers {
       });
     }
     return result;
+  }
+
+  private elutqTiles(job: TilesJob): Tiles {
+    const { rows, cols, codes, scales, format: { planes, groupSize } } = job;
+    const parts = partsOf(job), rowCodes = codes.length / rows, rowScales = scales!.length / rows;
+    const at = this.place({ codes: TILE_ROWS * rowCodes, scales: TILE_ROWS * rowScales, out: Math.max(...parts.map(part => part.bytes)) });
+    const result = emptyTiles(job, parts), bytes = new Uint8Array(this.memory.buffer);
+    new Float32Array(result.rowScale.buffer).fill(1, 0, rows);
+    for (let first = 0; first < rows; first += TILE_ROWS) {
+      bytes.fill(0, at.codes, at.codes + TILE_ROWS * rowCodes).fill(0, at.scales, at.scales + TILE_ROWS * rowScales);
+      bytes.set(codes.subarray(first * rowCodes, (first + TILE_ROWS) * rowCodes), at.codes);
+      bytes.set(scales!.subarray(first * rowScales, (first + TILE_ROWS) * rowScales), at.scales);
+      if (!this.wasm.halvesFinite(at.scales, TILE_ROWS * rowScales / 2)) throw new NotFiniteError();
+      parts.forEach((part, i) => {
+        this.wasm.planesFromElutq(at.codes, at.scales, cols, part.begin, part.begin + part.cols, planes, groupSize, at.out);
+        result.parts[i]!.set(bytes.subarray(at.out, at.out + part.bytes), first / TILE_ROWS * part.bytes);
+      });
+    }
+    return result;
+  }
+
+  /** A tile of each part, layout 'planes' and coding 'f16' -> 16 rows: codes [16][planes][cols / 8], scales and zeros [16][planes + 1][groups]. */
+  elutqRows({ planes, groupSize }: PartFormat, cols: number, borders: number[], tiles: Uint8Array[]): { codes: Uint8Array; scales: Uint16Array } {
+    const codeBytes = TILE_ROWS * planes * cols / 8, scaleBytes = TILE_ROWS * (planes + 1) * cols / groupSize * 2;
+    const at = this.place({ tile: Math.max(...tiles.map(tile => tile.length)), codes: codeBytes, scales: scaleBytes });
+    tiles.forEach((tile, i) => {
+      new Uint8Array(this.memory.buffer).set(tile, at.tile);
+      this.wasm.elutqFromPlanes(at.tile, cols, borders[i]!, borders[i + 1]!, planes, groupSize, at.codes, at.scales);
+    });
+    return { codes: new Uint8Array(this.memory.buffer).slice(at.codes, at.codes + codeBytes), scales: new Uint16Array(this.memory.buffer.slice(at.scales, at.scales + scaleBytes)) };
+  }
+
+  /** The nearest halves, and how many values they do not hold exactly. */
+  halves(values: Float32Array): { halves: Uint16Array; changed: number } {
+    const at = this.place({ values: values.byteLength, halves: 2 * values.length });
+    new Float32Array(this.memory.buffer).set(values, at.values / 4);
+    const changed = this.wasm.halvesFromF32(at.values, values.length, at.halves);
+    return { halves: new Uint16Array(this.memory.buffer.slice(at.halves, at.halves + 2 * values.length)), changed };
   }
 
   /** Tiles of weights that are coded already. */
