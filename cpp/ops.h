@@ -10,7 +10,8 @@ enum class Prep : uint32_t {
   f32,    // the values themselves
   i16,    // one scale for the whole vector, |q| bounded so that no int32 sum over int8 weights can overflow
   i8,     // BitNet: one scale for the whole vector, 127 / absmax; stored as exact lookup tables
-  lut,    // per group of columns: lookup tables rounded to 8 bits
+  lut7,   // per group of columns: lookup tables rounded to 7 bits, so that two entries add within a byte
+  lut8,   // per group of columns: lookup tables rounded to 8 bits
   exact,  // per group of columns: int8 values, stored as exact lookup tables
 };
 
@@ -21,11 +22,11 @@ struct Acts {
   uint32_t groupSize;  // columns a group
   uint32_t m;          // rows in use
   uint32_t ld;         // f32, i16: columns between two rows
-  uint8_t* table;      // lut: [group][m][groupSize / 4][16]; exact, i8: [group][m][groupSize / 4][2][16];
+  uint8_t* table;      // lut7, lut8: [group][m][groupSize / 4][16]; exact, i8: [group][m][groupSize / 4][2][16];
                        // f32: [m][ld] floats; i16: [m][ld] int16
-  float* scale;        // lut, exact: [group][m], what an integer sum is multiplied by; i16, i8: [m]
-  float* sum;          // lut, exact: [group][m], the sum of the group's inputs
-  int32_t* sumq;       // lut, exact: [group][m], that sum in units of scale, as int16
+  float* scale;        // lut7, lut8, exact: [group][m], what an integer sum is multiplied by; i16, i8: [m]
+  float* sum;          // lut7, lut8, exact: [group][m], the sum of the group's inputs
+  int32_t* sumq;       // lut7, lut8, exact: [group][m], that sum in units of scale, as int16
 };
 
 // Prepares groups [begin, end) of input vector `m`. x: [cols], followed by zeros up to a multiple of 128 columns.
@@ -49,7 +50,7 @@ const Kernel* kernelFor(const Part& part);
 
 struct Ops {
   MatMul matMul[5];  // by Layout; null: the kernel of the table
-  Prepare prepare[5];  // by Prep
+  Prepare prepare[6];  // by Prep
   // h[i] = (x[i] / rms(x)) * w[i], rms(x) = sqrt(mean x^2 + eps). h may be x.                     x, h: [n]
   void (*rmsNorm)(float* h, const float* x, const float* w, uint32_t n, float eps);
   // Rotates dimension i with i + headDim/2 by the angle whose cosine and sine are rope[i], rope[i + headDim/2].
@@ -61,6 +62,10 @@ struct Ops {
 };
 
 extern const Ops referenceOps, fastOps;
+
+// The tables of four columns: exact sums of int8 take 10 bits each, in two halves.
+constexpr bool isExact(Prep prep) { return prep == Prep::i8 || prep == Prep::exact; }
+constexpr uint32_t tableBytes(Prep prep) { return isExact(prep) ? 32 : 16; }
 
 constexpr uint32_t roundUp(uint32_t n, uint32_t to) { return (n + to - 1) / to * to; }
 constexpr uint32_t tilesOf(uint32_t rows) { return roundUp(rows, TILE_ROWS) / TILE_ROWS; }

@@ -7,7 +7,8 @@ namespace lutra::kernels {
 void prepareF32(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
-void prepareLut(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+void prepareLut7(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
+void prepareLut8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareExact(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 
 void matMulF32(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end);

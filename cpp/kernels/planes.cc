@@ -18,18 +18,19 @@ namespace {
 template <int P, Prep A, Coding C> struct Planes {
   const Part& w;
   const Acts& a;
-  static constexpr bool kExact = A != Prep::lut;
-  static constexpr uint32_t kStreams = 4, kTogether = P <= 2 && !kExact ? 2 : 1, kSums = 1;  // as far as the registers go
+  // Here, as what lies behind a reference is loaded and divided again at every step.
+  const uint32_t groupSize = w.groupSize, firstGroup = w.colBegin / w.groupSize, vectors = a.m;
+  static constexpr uint32_t kStreams = 4, kTogether = P <= 2 ? 2 : 1, kSums = 1;  // as far as the registers go
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(P, w.groupSize, P + 1, C); }
   void finish(const float* sums, float* out, uint32_t, uint32_t) const { copySums(sums, out); }
 
   template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, RowSums<kSums>* const* sums, uint32_t chunk, uint32_t m) const {
-    const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
-    const size_t stride = static_cast<size_t>(w.groupSize) * (kExact ? 8 : 4);
+    const uint32_t at = (firstGroup + chunk) * vectors + m, octets = groupSize / 8;
+    const size_t stride = static_cast<size_t>(groupSize) / 4 * tableBytes(A);
     Sums I[R * T][P];
-    lookUp<P, kExact, R, T>(tiles, a.table + at * stride, stride, octets, I);
+    lookUp<P, A, R, T>(tiles, a.table + at * stride, stride, octets, I);
 #pragma unroll
     for (int i = 0; i < R * T; i++) {
       const int r = i / T, t = i % T;
@@ -89,16 +90,17 @@ template <int P, Prep A, Coding C> struct Planes {
 template <Coding C> struct Ternary {
   const Part& w;
   const Acts& a;
+  const uint32_t groupSize = w.groupSize, firstGroup = w.colBegin / w.groupSize, vectors = a.m;
   static constexpr uint32_t kStreams = 4, kTogether = 1, kSums = 1;
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(2, w.groupSize, C == Coding::none ? 0 : 1, C); }
 
   template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, RowSums<kSums>* const* sums, uint32_t chunk, uint32_t m) const {
-    const uint32_t at = (w.colBegin / w.groupSize + chunk) * a.m + m, octets = w.groupSize / 8;
-    const size_t stride = static_cast<size_t>(w.groupSize) * 8;
+    const uint32_t at = (firstGroup + chunk) * vectors + m, octets = groupSize / 8;
+    const size_t stride = static_cast<size_t>(groupSize) / 4 * tableBytes(Prep::i8);
     Sums I[R * T][2];
-    lookUp<2, true, R, T>(tiles, a.table + at * stride, stride, octets, I);
+    lookUp<2, Prep::i8, R, T>(tiles, a.table + at * stride, stride, octets, I);
 #pragma unroll
     for (int i = 0; i < R * T; i++) {
       const int r = i / T, t = i % T;
@@ -136,10 +138,10 @@ void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32
   template void matMulPlanes<P, A, Coding::f32>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t); \
   template void matMulPlanes<P, A, Coding::f16>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t); \
   template void matMulPlanes<P, A, Coding::i16>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
-LUTRA_PLANES(1, Prep::lut)
-LUTRA_PLANES(2, Prep::lut)
+LUTRA_PLANES(1, Prep::lut7)
+LUTRA_PLANES(2, Prep::lut7)
 LUTRA_PLANES(3, Prep::exact)
-LUTRA_PLANES(4, Prep::exact)
+LUTRA_PLANES(4, Prep::lut8)
 template void matMulTernary<Coding::none>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
 template void matMulTernary<Coding::f32>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
 template void matMulTernary<Coding::f16>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);

@@ -63,22 +63,28 @@ void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begi
   }
 }
 
-void prepareLut(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {
+namespace {
+
+// Together: columns whose entries share a byte; Bias: what is added to an entry; most: the largest entry (reference/prepare.cc).
+template <uint32_t Together, uint32_t Bias>
+LUTRA_INLINE void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t end, float most) {
   const uint32_t quads = a.groupSize / 4;
   const V s0 = wasm_f32x4_make(-1, 1, -1, 1), s1 = wasm_f32x4_make(-1, -1, 1, 1);
-  // Adding 1.5 * 2^23 + 64 rounds to even and leaves the integer + 64 in the low bits.
-  const V magic = splat(12582912.0f + 64.0f);
+  // Adding 1.5 * 2^23 + bias rounds to even and leaves the integer + bias in the low bits.
+  const V magic = splat(12582912.0f + static_cast<float>(Bias));
   for (uint32_t g = begin; g < end; g++) {
     const float* v = x + g * a.groupSize;
     V peaks = splat(0), s = splat(0);
-    for (uint32_t o = 0; o < a.groupSize; o += 8) {
-      const V low = load(v + o), high = load(v + o + 4);
-      V pair = add(wasm_f32x4_abs(low), wasm_f32x4_abs(high));
-      s = add(s, add(low, high));
-      pair = add(pair, wasm_i32x4_shuffle(pair, pair, 2, 3, 0, 1));
-      peaks = larger(peaks, add(pair, wasm_i32x4_shuffle(pair, pair, 1, 0, 3, 2)));
+    for (uint32_t o = 0; o < a.groupSize; o += Together) {
+      V size = splat(0);
+      for (uint32_t k = 0; k < Together; k += 4) {
+        size = add(size, wasm_f32x4_abs(load(v + o + k)));
+        s = add(s, load(v + o + k));
+      }
+      size = add(size, wasm_i32x4_shuffle(size, size, 2, 3, 0, 1));
+      peaks = larger(peaks, add(size, wasm_i32x4_shuffle(size, size, 1, 0, 3, 2)));
     }
-    const float d = (lane0(peaks) * 0.5f) / 126.0f, inverse = reciprocal(d), sum = joinedV(s);
+    const float d = (lane0(peaks) * 0.5f) / most, inverse = reciprocal(d), sum = joinedV(s);
     const uint32_t at = g * a.m + m;
     a.scale[at] = d < kTiny ? 0.0f : d;
     a.sum[at] = sum;
@@ -97,6 +103,11 @@ void prepareLut(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, u
     }
   }
 }
+
+}  // namespace
+
+void prepareLut7(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut<8, 64>(x, m, a, begin, end, 126.0f); }
+void prepareLut8(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut<4, 128>(x, m, a, begin, end, 126.5f); }
 
 void prepareExact(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {
   const uint32_t quads = a.groupSize / 4;

@@ -1,5 +1,5 @@
-// The one place that says which code runs which weights. Rounded tables (lut) or exact ones per bit width: the measured
-// choice, see docs/performance.md.
+// The one place that says which code runs which weights. How finely tables are rounded per bit width is the measured
+// choice, see docs/architecture.md.
 #include "kernels/kernels.h"
 #include "reference/reference.h"
 
@@ -14,14 +14,14 @@ namespace {
   {"uniform" #P "-" #C "-" #A, Layout::uniform, P, Coding::C, Prep::A, kernels::matMulUniform<P, Prep::A, Coding::C>}
 
 const Kernel kKernels[] = {
-    LUTRA_ROWS(1, lut),
-    LUTRA_ROWS(2, lut),
+    LUTRA_ROWS(1, lut7),
+    LUTRA_ROWS(2, lut7),
     LUTRA_ROWS(3, exact),
-    LUTRA_ROWS(4, exact),
-    LUTRA_UNIFORM(1, lut, i6), LUTRA_UNIFORM(2, lut, i6), LUTRA_UNIFORM(3, exact, i6), LUTRA_UNIFORM(4, exact, i6),
-    LUTRA_UNIFORM(2, lut, f32), LUTRA_UNIFORM(3, exact, f32), LUTRA_UNIFORM(4, exact, f32),
-    LUTRA_UNIFORM(4, exact, f16), LUTRA_UNIFORM(5, exact, f16), LUTRA_UNIFORM(4, exact, f16mid), LUTRA_UNIFORM(5, exact, f16mid),
-    LUTRA_UNIFORM(2, lut, k4), LUTRA_UNIFORM(4, exact, k6), LUTRA_UNIFORM(5, exact, k6), LUTRA_UNIFORM(3, exact, k8), LUTRA_UNIFORM(6, exact, k8),
+    LUTRA_ROWS(4, lut8),
+    LUTRA_UNIFORM(1, lut7, i6), LUTRA_UNIFORM(2, lut7, i6), LUTRA_UNIFORM(3, exact, i6), LUTRA_UNIFORM(4, lut8, i6),
+    LUTRA_UNIFORM(2, lut7, f32), LUTRA_UNIFORM(3, exact, f32), LUTRA_UNIFORM(4, lut8, f32),
+    LUTRA_UNIFORM(4, lut8, f16), LUTRA_UNIFORM(5, lut8, f16), LUTRA_UNIFORM(4, lut8, f16mid), LUTRA_UNIFORM(5, lut8, f16mid),
+    LUTRA_UNIFORM(2, lut7, k4), LUTRA_UNIFORM(4, lut8, k6), LUTRA_UNIFORM(5, lut8, k6), LUTRA_UNIFORM(3, exact, k8), LUTRA_UNIFORM(6, lut8, k8),
     {"ternary", Layout::ternary, 2, Coding::none, Prep::i8, kernels::matMulTernary<Coding::none>},
     {"ternary-f32", Layout::ternary, 2, Coding::f32, Prep::i8, kernels::matMulTernary<Coding::f32>},
     {"ternary-f16", Layout::ternary, 2, Coding::f16, Prep::i8, kernels::matMulTernary<Coding::f16>},
@@ -45,12 +45,12 @@ const Kernel* kernelFor(const Part& part) {
 
 const Ops fastOps = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
-    {kernels::prepareF32, kernels::prepareI16, kernels::prepareI8, kernels::prepareLut, kernels::prepareExact},
+    {kernels::prepareF32, kernels::prepareI16, kernels::prepareI8, kernels::prepareLut7, kernels::prepareLut8, kernels::prepareExact},
     kernels::rmsNorm, kernels::rope, kernels::attend, kernels::gatedUnit};
 
 const Ops referenceOps = {
     {reference::matMulF32, reference::matMulInt8, reference::matMulPlanes, reference::matMulTernary, reference::matMulUniform},
-    {reference::prepareF32, reference::prepareI16, reference::prepareI8, reference::prepareLut, reference::prepareExact},
+    {reference::prepareF32, reference::prepareI16, reference::prepareI8, reference::prepareLut7, reference::prepareLut8, reference::prepareExact},
     reference::rmsNorm, reference::rope, reference::attend, reference::gatedUnit};
 
 }  // namespace lutra

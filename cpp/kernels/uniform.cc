@@ -28,9 +28,9 @@ LUTRA_INLINE V interleaved(const Words& a, const Words& b, int i) {
 LUTRA_INLINE Words shifted(const Words& a, int n) { return {wasm_i16x8_shl(a.low, n), wasm_i16x8_shl(a.high, n)}; }
 
 // q D of rows 4i .. 4i + 3: exact integers.
-template <int P, bool Exact> LUTRA_INLINE V scaledSum(const Sums* I, const Words& q, int i) {
+template <int P> LUTRA_INLINE V scaledSum(const Sums* I, const Words& q, int i) {
   const auto sum = [&](int p) { return Words{I[p].low, I[p].high}; };
-  if constexpr (!Exact && P == 2) {  // small enough to be added as they are
+  if constexpr (P == 2) {  // rounded sums, small enough to be added as they are
     return product({wasm_i16x8_add(I[0].low, wasm_i16x8_shl(I[1].low, 1)), wasm_i16x8_add(I[0].high, wasm_i16x8_shl(I[1].high, 1))}, q, i);
   } else {
     V total = wasm_i32x4_splat(0);
@@ -67,7 +67,7 @@ template <Coding C> LUTRA_INLINE Small small(const uint8_t* p) {
 template <int P, Prep A, Coding C> struct Uniform {
   const Part& w;
   const Acts& a;
-  static constexpr bool kExact = A != Prep::lut, kBlocks = blockBytes(C) != 0;
+  static constexpr bool kBlocks = blockBytes(C) != 0;
   static constexpr uint32_t kStreams = 4, kTogether = 1, kSums = C == Coding::i6 ? 2 : 1;
 
   uint32_t chunkColumns() const { return kBlocks ? BLOCK_COLUMNS : w.groupSize; }
@@ -77,14 +77,14 @@ template <int P, Prep A, Coding C> struct Uniform {
   template <int R, int T> LUTRA_INLINE void step(const uint8_t* const* tiles, RowSums<kSums>* const* sums, uint32_t chunk, uint32_t m) const {
     static_assert(R == 1);
     const uint32_t columns = chunkColumns(), octets = w.groupSize / 8;
-    const size_t stride = static_cast<size_t>(w.groupSize) * (kExact ? 8 : 4);
+    const size_t stride = static_cast<size_t>(w.groupSize) / 4 * tableBytes(A);
     const uint8_t* group = tiles[0];
     RowSums<2> block[T];  // u and t of the reference
     if constexpr (kBlocks) for (int t = 0; t < T; t++) for (int i = 0; i < 8; i++) store(block[t].at + 4 * i, splat(0));
     uint32_t at = (w.colBegin + chunk * columns) / w.groupSize * a.m + m;
     for (uint32_t k = 0; k < columns; k += w.groupSize, at += a.m) {
       Sums I[T][P];
-      lookUp<P, kExact, 1, T>(&group, a.table + at * stride, stride, octets, I);
+      lookUp<P, A, 1, T>(&group, a.table + at * stride, stride, octets, I);
       const uint8_t* p = group + octets * P * TILE_ROWS;
       if constexpr (kBlocks) addInBlock<T>(p, I, at, block);
       else addGroup<T>(p, I, at, sums[0]);
@@ -112,7 +112,7 @@ template <int P, Prep A, Coding C> struct Uniform {
         const V c = toFloats(product(offset, one, i));
 #pragma unroll
         for (int t = 0; t < T; t++) {
-          addTo(y[t].at, i, mul(toFloats(scaledSum<P, kExact>(I[t], scale, i)), splatAt(a.scale + at + t)));
+          addTo(y[t].at, i, mul(toFloats(scaledSum<P>(I[t], scale, i)), splatAt(a.scale + at + t)));
           addTo(y[t].at + TILE_ROWS, i, mul(c, splatAt(a.sum + at + t)));
         }
       }
@@ -123,7 +123,7 @@ template <int P, Prep A, Coding C> struct Uniform {
         const V s = parameter<C>(p, 0, i);
 #pragma unroll
         for (int t = 0; t < T; t++) {
-          const V d = scaledSum<P, kExact>(I[t], one, i), scale = splatAt(a.scale + at + t);
+          const V d = scaledSum<P>(I[t], one, i), scale = splatAt(a.scale + at + t);
           if constexpr (C == Coding::f16mid) {
             const V twice = wasm_i32x4_sub(wasm_i32x4_shl(d, 1), wasm_v128_load32_splat(a.sumq + at + t));
             addTo(y[t].at, i, mul(mul(toFloats(twice), mul(s, splat(0.5f))), scale));
@@ -148,7 +148,7 @@ template <int P, Prep A, Coding C> struct Uniform {
 #pragma unroll
       for (int t = 0; t < T; t++) {
         const V sumq = wasm_i16x8_splat(static_cast<int16_t>(a.sumq[at + t]));
-        const V u = wasm_i32x4_add(wasm_i32x4_shl(scaledSum<P, kExact>(I[t], scale, i), 1), product(times, {sumq, sumq}, i));
+        const V u = wasm_i32x4_add(wasm_i32x4_shl(scaledSum<P>(I[t], scale, i), 1), product(times, {sumq, sumq}, i));
         addTo(block[t].at, i, mul(toFloats(u), splatAt(a.scale + at + t)));
         if constexpr (C != Coding::k8) addTo(block[t].at + TILE_ROWS, i, mul(mn, splatAt(a.sum + at + t)));
       }
@@ -176,21 +176,21 @@ void matMulUniform(const Part& w, const Acts& a, float* out, uint32_t ld, uint32
 
 #define LUTRA_UNIFORM(P, A, C) \
   template void matMulUniform<P, Prep::A, Coding::C>(const Part&, const Acts&, float*, uint32_t, uint32_t, uint32_t);
-LUTRA_UNIFORM(1, lut, i6)
-LUTRA_UNIFORM(2, lut, i6)
+LUTRA_UNIFORM(1, lut7, i6)
+LUTRA_UNIFORM(2, lut7, i6)
 LUTRA_UNIFORM(3, exact, i6)
-LUTRA_UNIFORM(4, exact, i6)
-LUTRA_UNIFORM(2, lut, f32)
+LUTRA_UNIFORM(4, lut8, i6)
+LUTRA_UNIFORM(2, lut7, f32)
 LUTRA_UNIFORM(3, exact, f32)
-LUTRA_UNIFORM(4, exact, f32)
-LUTRA_UNIFORM(4, exact, f16)
-LUTRA_UNIFORM(5, exact, f16)
-LUTRA_UNIFORM(4, exact, f16mid)
-LUTRA_UNIFORM(5, exact, f16mid)
-LUTRA_UNIFORM(2, lut, k4)
-LUTRA_UNIFORM(4, exact, k6)
-LUTRA_UNIFORM(5, exact, k6)
+LUTRA_UNIFORM(4, lut8, f32)
+LUTRA_UNIFORM(4, lut8, f16)
+LUTRA_UNIFORM(5, lut8, f16)
+LUTRA_UNIFORM(4, lut8, f16mid)
+LUTRA_UNIFORM(5, lut8, f16mid)
+LUTRA_UNIFORM(2, lut7, k4)
+LUTRA_UNIFORM(4, lut8, k6)
+LUTRA_UNIFORM(5, lut8, k6)
 LUTRA_UNIFORM(3, exact, k8)
-LUTRA_UNIFORM(6, exact, k8)
+LUTRA_UNIFORM(6, lut8, k8)
 
 }  // namespace lutra::kernels

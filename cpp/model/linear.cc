@@ -44,7 +44,7 @@ void ActsSet::allocate(Arena& arena, uint32_t maxRows) {
   for (uint32_t i = 0; i < n; i++) {
     Acts& a = acts[i];
     const uint64_t cols = padded(maxCols[i]), groups = cols / a.groupSize * maxRows;
-    const uint64_t perColumn = a.prep == Prep::f32 || a.prep == Prep::lut ? 4 : a.prep == Prep::i16 ? 2 : 8;
+    const uint64_t perColumn = a.prep == Prep::i16 ? 2 : isExact(a.prep) ? 8 : 4;
     a.ld = static_cast<uint32_t>(cols);
     a.table = arena.take<uint8_t>(cols * maxRows * perColumn);
     a.scale = arena.take<float>(groups);

@@ -61,23 +61,25 @@ void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begi
   }
 }
 
-// Tables of rounded sums. With d = max over octets of sum|x| / 2 / 126, entry e of a quad is
-// round(sum +-x_j / (2 d)) as a byte, + 64; the two entries of an octet then sum to 128 + [-127, 127], which fits.
-void prepareLut(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {
+namespace {
+
+// Tables of rounded sums. With d = max over `together` columns of sum|x| / 2 / most, entry e of a quad is
+// round(sum +-x_j / (2 d)) + bias.
+void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t end, uint32_t together, float most, int32_t bias) {
   const uint32_t quads = a.groupSize / kQuad;
   for (uint32_t g = begin; g < end; g++) {
     const float* v = x + g * a.groupSize;
     float peak = 0, s[4] = {};
-    for (uint32_t o = 0; o < a.groupSize; o += kOctet) {
-      float pair[4];
-      for (uint32_t j = 0; j < 4; j++) {
-        pair[j] = absolute(v[o + j]) + absolute(v[o + 4 + j]);
-        s[j] += v[o + j] + v[o + 4 + j];
+    for (uint32_t o = 0; o < a.groupSize; o += together) {
+      float size[4] = {};
+      for (uint32_t k = 0; k < together; k++) {
+        size[k % 4] += absolute(v[o + k]);
+        s[k % 4] += v[o + k];
       }
-      const float sum = (pair[0] + pair[2]) + (pair[1] + pair[3]);
+      const float sum = (size[0] + size[2]) + (size[1] + size[3]);
       peak = sum > peak ? sum : peak;
     }
-    const float d = (peak * 0.5f) / 126.0f, inverse = reciprocal(d), half = 0.5f * inverse, sum = joined(s);
+    const float d = (peak * 0.5f) / most, inverse = reciprocal(d), half = 0.5f * inverse, sum = joined(s);
     const uint32_t at = g * a.m + m;
     a.scale[at] = d < kTiny ? 0.0f : d;
     a.sum[at] = sum;
@@ -88,11 +90,17 @@ void prepareLut(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, u
       for (uint32_t e = 0; e < 16; e++) {
         const float low = (e & 1 ? q[0] : -q[0]) + (e & 2 ? q[1] : -q[1]);
         const float high = (e & 8 ? q[3] : -q[3]) + (e & 4 ? q[2] : -q[2]);
-        a.table[(at * quads + t) * 16 + e] = static_cast<uint8_t>(static_cast<int32_t>(nearest(low + high)) + 64);
+        a.table[(at * quads + t) * 16 + e] = static_cast<uint8_t>(static_cast<int32_t>(nearest(low + high)) + bias);
       }
     }
   }
 }
+
+}  // namespace
+
+// The two entries of an octet sum to 128 + [-127, 127], which fits a byte.
+void prepareLut7(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut(x, m, a, begin, end, kOctet, 126.0f, 64); }
+void prepareLut8(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut(x, m, a, begin, end, kQuad, 126.5f, 128); }
 
 // int8 values per group, d = absmax / 127. The tables hold sums of +-q, twice the {0,1} sums, hence d / 2.
 void prepareExact(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {

@@ -53,11 +53,9 @@ inline int32_t lookUp(const uint8_t* codes, uint32_t planes, uint32_t plane, uin
     const uint32_t byte = codes[(o * planes + plane) * TILE_ROWS + byteOfRow(r)];
     for (uint32_t half = 0; half < 2; half++) {
       const uint32_t e = byte >> (4 * half) & 15, t = (g * a.m + m) * quads + 2 * o + half;
-      if (a.prep == Prep::lut) {
-        sum += static_cast<int8_t>(a.table[t * 16 + e] - 64);
-      } else {
-        sum += (a.table[t * 32 + e] | a.table[t * 32 + 16 + e] << 7) - 512;
-      }
+      if (isExact(a.prep)) sum += (a.table[t * 32 + e] | a.table[t * 32 + 16 + e] << 7) - 512;
+      else if (a.prep == Prep::lut7) sum += static_cast<int8_t>(a.table[t * 16 + e] - 64);  // an entry alone may leave the byte
+      else sum += a.table[t * 16 + e] - 128;
     }
   }
   return sum;

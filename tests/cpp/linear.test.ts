@@ -99,9 +99,9 @@ function exact(bare: Bare, linear: number, spec: Spec, x: Float32Array): Float64
 }
 
 // Root-mean-square error relative to that of the outputs: what rounding activations costs a product. Lab: 1.1e-2 for
-// rounded tables, 6.2e-3 for int8 at g128; int8 weights take int16 activations, f32 takes none.
+// tables of 7 bits, 6.2e-3 for int8 at g128, tables of 8 bits lie between; int8 weights take int16 activations, f32 takes none.
 for (const format of formats) {
-  const bound = format.layout === 'f32' ? 1e-6 : format.layout === 'int8' ? 2e-4 : format.layout === 'ternary' || format.planes >= 3 ? 9e-3 : 2e-2;
+  const bound = format.layout === 'f32' ? 1e-6 : format.layout === 'int8' ? 2e-4 : format.layout === 'ternary' || format.planes === 3 ? 9e-3 : format.planes >= 4 ? 1e-2 : 2e-2;
   test(`the reference of ${format.layout} ${format.planes} ${format.coding} g${format.groupSize} is within ${bound} of the formula`, () => {
     const bare = new Bare('simd'), random = noise(21);
     const spec = { ...format, rows: 48, cols: 1024, segmented: true }, linear = bare.randomLinear(spec, 31);

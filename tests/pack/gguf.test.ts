@@ -94,8 +94,8 @@ test('a scale that is not finite is found, whatever becomes of it', async () => 
 });
 
 const kernels: Record<string, string> = {
-  Q4_0: 'uniform4-f16mid-exact', Q4_1: 'uniform4-f16-exact', Q5_0: 'uniform5-f16mid-exact', Q5_1: 'uniform5-f16-exact', Q8_0: 'int8-f16',
-  Q2_K: 'uniform2-k4-lut', Q3_K: 'uniform3-k8-exact', Q4_K: 'uniform4-k6-exact', Q5_K: 'uniform5-k6-exact', Q6_K: 'uniform6-k8-exact',
+  Q4_0: 'uniform4-f16mid-lut8', Q4_1: 'uniform4-f16-lut8', Q5_0: 'uniform5-f16mid-lut8', Q5_1: 'uniform5-f16-lut8', Q8_0: 'int8-f16',
+  Q2_K: 'uniform2-k4-lut7', Q3_K: 'uniform3-k8-exact', Q4_K: 'uniform4-k6-lut8', Q5_K: 'uniform5-k6-lut8', Q6_K: 'uniform6-k8-lut8',
   TQ1_0: 'ternary-f16', TQ2_0: 'ternary-f16',
 };
 

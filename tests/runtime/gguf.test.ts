@@ -30,7 +30,7 @@ if (!shared) {
 
   test('left alone it keeps its own values: four planes and bytes in groups of 32', async () => {
     await using model = await loadModel(path, { context: 64 });
-    assert.equal(Object.keys(model.info().kernels).sort(), ['int8-f16', 'uniform4-f16-exact']);
+    assert.equal(Object.keys(model.info().kernels).sort(), ['int8-f16', 'uniform4-f16-lut8']);
     const { text } = await model.generate(cases[0]!.promptIds, { temperature: 0, maxTokens: 1 }).result;
     assert.is(text, await model.detokenize(cases[0]!.greedyIds.slice(0, 1)));
   });
