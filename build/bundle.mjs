@@ -43,6 +43,7 @@ const bundles = [
   { entry: 'src/index.ts', out: 'index', options: neutral },
   { entry: 'src/worker.ts', out: 'worker', options: neutral },
   { entry: 'src/pack/worker.ts', out: 'pack-worker', options: neutral },
+  { entry: 'src/quant/worker.ts', out: 'quant-worker', options: neutral },
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
   { entry: 'src/index.ts', out: 'inline', options: inline, assets: () => true },
   { entry: 'src/index.ts', out: 'inline.script', options: { ...inline, format: 'iife', globalName: 'lutra' }, assets: () => true },

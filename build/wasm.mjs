@@ -1,9 +1,9 @@
 /**
- * cpp/ -> dist/wasm/lutra-{simd,relaxed}{,-shared}.wasm
+ * cpp/ -> dist/wasm/lutra-{simd,relaxed}{,-shared}.wasm, the engine, and lutra-quantize.wasm, the quantiser
  *
  *   node build/wasm.mjs [--only simd[,relaxed-shared…]] [--out FOLDER] [--names]
  *
- * Every .cc below cpp/ goes into every variant. An object is compiled again when its source, a header it read, the flags
+ * Every .cc below cpp/ but cpp/quant/ goes into every variant of the engine. An object is compiled again when its source, a header it read, the flags
  * or the compiler changed. `--names` keeps function names, for looking at what the compiler made. No wasm-opt: it made
  * these modules neither smaller nor faster, and its inlining undoes what cpp/parallel/crew.cc keeps apart on purpose.
  */
@@ -17,12 +17,14 @@ import { checkWasm } from './wasm-check.mjs';
 
 const STACK_BYTES = JSON.parse(readFileSync(join(root, 'cpp', 'layout.json'), 'utf8')).constants.STACK_BYTES;
 
+const sharedFlags = ['-matomics', '-DLUTRA_SHARED=1'];
 /** Compiler flags by variant. */
 export const variants = {
   'simd': [],
-  'simd-shared': ['-matomics', '-DLUTRA_SHARED=1'],
+  'simd-shared': sharedFlags,
   'relaxed': ['-mrelaxed-simd', '-DLUTRA_RELAXED=1'],
-  'relaxed-shared': ['-mrelaxed-simd', '-matomics', '-DLUTRA_RELAXED=1', '-DLUTRA_SHARED=1'],
+  'relaxed-shared': ['-mrelaxed-simd', '-DLUTRA_RELAXED=1', ...sharedFlags],
+  'quantize': sharedFlags,
 };
 
 const compileFlags = [
@@ -42,26 +44,33 @@ const linkFlags = [
   '--max-memory=4294967296',
 ];
 
+/** What a variant is made of: the engine, or the quantiser and what they share. */
+function sourcesFor(variant) {
+  const own = files(join(root, 'cpp', 'quant'), /\.cc$/);
+  return variant === 'quantize' ? [join(root, 'cpp', 'math.cc'), join(root, 'cpp', 'model', 'rope.cc'), ...own]
+    : files(join(root, 'cpp'), /\.cc$/).filter(path => !own.includes(path));
+}
+
 /** Builds the named variants into `out`; object files are kept under `work`. */
-export async function buildWasm({ only = Object.keys(variants), sources = files(join(root, 'cpp'), /\.cc$/), out = join(dist, 'wasm'), work = cache, names = false, force = false } = {}) {
-  if (sources.length === 0) throw new BuildError('There is no .cc file below cpp/.');
+export async function buildWasm({ only = Object.keys(variants), sources = /** @type {string[] | undefined} */ (undefined), out = join(dist, 'wasm'), work = cache, names = false, force = false } = {}) {
   const unknown = only.find(name => !variants[name]);
   if (unknown) throw new BuildError(`There is no variant "${unknown}"; there are ${Object.keys(variants).join(', ')}.`);
   const tools = await toolchain();
+  const sourcesOf = name => sources ?? sourcesFor(name);
 
   const start = performance.now();
   const objects = Object.fromEntries(only.map(name => [name, []]));
   let compiled = 0;
-  await inParallel(only.flatMap(name => sources.map((source, index) => async () => {
+  await inParallel(only.flatMap(name => sourcesOf(name).map((source, index) => async () => {
     const { object, fresh } = await compile(source, name, tools, work);
     objects[name][index] = object;
     compiled += fresh;
   })));
-  if (compiled > 0) say(`  C++: compiled ${compiled} of ${only.length * sources.length} objects in ${((performance.now() - start) / 1000).toFixed(1)} s  (${tools.from}: ${tools.version})`);
+  if (compiled > 0) say(`  C++: compiled ${compiled} of ${only.reduce((sum, name) => sum + sourcesOf(name).length, 0)} objects in ${((performance.now() - start) / 1000).toFixed(1)} s  (${tools.from}: ${tools.version})`);
 
   await inParallel(only.map(name => () => {
     const target = join(out, `lutra-${name}.wasm`);
-    const flags = [...linkFlags, names ? '--strip-debug' : '--strip-all', ...(name.endsWith('shared') ? ['--shared-memory'] : [])];
+    const flags = [...linkFlags, names ? '--strip-debug' : '--strip-all', ...(variants[name].includes('-matomics') ? ['--shared-memory'] : [])];
     const work = () => link(objects[name], name, target, tools, flags);
     // Elsewhere than in dist/ nothing is remembered.
     return out === join(dist, 'wasm') ? step(`wasm ${name}`, { texts: [tools.version, ...flags], paths: objects[name] }, [target], work, { force }) : work();

@@ -121,6 +121,19 @@ export class Packers {
     return sum;
   }
 
+  /** The weights, f32 [rows][cols]. */
+  rows(job: RowsJob): Float32Array<ArrayBuffer> {
+    const { rows, cols } = job, size = 4 * TILE_ROWS * cols;
+    const at = this.place({ ...sourceSizes(job, 1), row: size });
+    this.copySource(job, at);
+    const result = new Float32Array(rows * cols);
+    for (let first = 0; first < rows; first += TILE_ROWS) {
+      const count = this.sourceRows(job, first, Math.min(TILE_ROWS, rows - first), at) * cols;
+      result.set(new Float32Array(this.memory.buffer, at.row, count), first * cols);
+    }
+    return result;
+  }
+
   /** Tiles of all rows; the last tile is filled up with zero rows. */
   tiles(job: TilesJob): Tiles {
     return job.keep ? this.keptTiles(job) : this.madeTiles(job);
@@ -284,12 +297,18 @@ export class Packers {
 
   /** Decodes 16 rows (those that are missing are zero) and turns them into a tile. */
   private sourceTile(job: RowsJob, first: number, rows: number, at: SourceAt & { row: number; tile: number }): void {
+    this.sourceRows(job, first, rows, at);
+    this.wasm.tileFromRows(at.row, job.cols, at.tile);
+  }
+
+  /** Decodes up to 16 rows, f32 [16][cols]; those that are missing are zero. Returns how many there are. */
+  private sourceRows(job: RowsJob, first: number, rows: number, at: SourceAt & { row: number }): number {
     const { cols } = job;
     for (let r = 0; r < rows; r++) this.decode(job, first + r, at, at.row + 4 * cols * r);
     new Uint8Array(this.memory.buffer, at.row + 4 * cols * rows, 4 * cols * (TILE_ROWS - rows)).fill(0);
     if (job.factor !== 1) this.wasm.scaleRows(at.row, TILE_ROWS * cols, job.factor);
     if (!this.wasm.allFinite(at.row, TILE_ROWS * cols)) throw new NotFiniteError();
-    this.wasm.tileFromRows(at.row, cols, at.tile);
+    return rows;
   }
 
   private decode(job: RowsJob, r: number, at: SourceAt, to: number): void {

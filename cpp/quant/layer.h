@@ -1,0 +1,27 @@
+// What a transformer layer does between its matrices, for whole sequences of tokens in f32. Rows are tokens; every function
+// reads its inputs and writes its outputs apart, so that a backward pass finds what it needs.
+#pragma once
+#include "quant/gemm.h"
+
+namespace lutra::quant {
+
+// A run of rows that attend to one another, from its first.
+struct Sequence { uint32_t begin, length; };
+
+// Query rows that are scored at once.
+constexpr uint32_t kQueries = 128;
+// Bytes of scratch for sequences of up to `length` tokens.
+constexpr uint32_t attentionScratch(uint32_t length) { return kGemmScratch + 4 * kQueries * ((length + 3) / 4 * 4); }
+
+// table[position][headDim]: cosines, then sines, of position * theta^(-2i / headDim), i < headDim / 2.
+void ropeTable(float* table, uint32_t positions, uint32_t headDim, double theta);
+// Rotates `heads` heads of row `row`, which stands at `position`.
+void ropeRow(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim);
+// h = (x / rms(x)) * w; n is any number of columns.
+void normRow(float* h, const float* x, const float* w, uint32_t n, float eps);
+// h = activation(gate) * up
+void gatedRow(float* h, const float* gate, const float* up, uint32_t n, bool silu);
+// out[rows of the sequence] = causal softmax attention of one head. q, out: stride ldQ; k, v: stride ldK.
+void attendHead(float* out, const float* q, uint32_t ldQ, const float* k, const float* v, uint32_t ldK, Sequence sequence, uint32_t headDim, void* scratch);
+
+}  // namespace lutra::quant
