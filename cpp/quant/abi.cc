@@ -87,25 +87,55 @@ LUTRA_EXPORT void attention(float* out, const float* q, const float* k, const fl
   attendHead(out + head * headDim, q + head * headDim, heads * headDim, k + kv * headDim, v + kv * headDim, headsKv * headDim,
              sequences[task / heads], headDim, scratch);
 }
-// out[i] = {cross-entropy of targets[i], KL(reference || logits)}: -ln p(target); sum over tokens of p_ref (ln p_ref - ln p). [rows][2]
-LUTRA_EXPORT void compare(double* out, const float* logits, const float* reference, const uint32_t* targets, uint32_t rows, uint32_t vocab, uint32_t task, void*) {
-  const auto logSum = [&](const float* x) {
-    float peak = x[0];
-    for (uint32_t i = 1; i < vocab; i++) peak = peak < x[i] ? x[i] : peak;
-    double sum = 0;
-    for (uint32_t i = 0; i < vocab; i++) sum += exponential(x[i] - peak);
-    return peak + logarithm64(sum);
-  };
+// ---- The same backward (layer.h). attentionBack: one key head of one sequence a task; dk and dv are zero before. ----
+
+LUTRA_EXPORT void rotateBack(float* x, uint32_t ld, uint32_t rows, const float* table, const uint32_t* positions, uint32_t heads, uint32_t headDim, uint32_t task, void*) {
+  forTokens(rows, task, [&](uint32_t i) { ropeRowBack(x + static_cast<size_t>(i) * ld, table, positions[i], heads, headDim); });
+}
+LUTRA_EXPORT void normBack(float* dx, const float* dh, const float* x, const float* w, uint32_t rows, uint32_t n, float eps, uint32_t task, void*) {
   forTokens(rows, task, [&](uint32_t i) {
-    const float* x = logits + static_cast<size_t>(i) * vocab;
-    const double lnZ = logSum(x);
-    out[2 * i] = lnZ - x[targets[i]];
-    out[2 * i + 1] = 0;
-    if (!reference) return;
-    const float* y = reference + static_cast<size_t>(i) * vocab;
-    const double lnY = logSum(y);
-    for (uint32_t j = 0; j < vocab; j++) out[2 * i + 1] += exponential(static_cast<float>(y[j] - lnY)) * ((y[j] - lnY) - (x[j] - lnZ));
+    const size_t at = static_cast<size_t>(i) * n;
+    normRowBack(dx + at, dh + at, x + at, w, n, eps);
   });
+}
+LUTRA_EXPORT void gatedBack(float* gate, float* up, const float* dh, uint32_t rows, uint32_t n, uint32_t silu, uint32_t task, void*) {
+  forTokens(rows, task, [&](uint32_t i) {
+    const size_t at = static_cast<size_t>(i) * n;
+    gatedRowBack(gate + at, up + at, dh + at, n, silu != 0);
+  });
+}
+LUTRA_EXPORT void attentionBack(float* dq, float* dk, float* dv, const float* dOut, const float* q, const float* k, const float* v, const Sequence* sequences,
+                                uint32_t heads, uint32_t headsKv, uint32_t headDim, uint32_t task, void* scratch) {
+  const uint32_t kv = task % headsKv, shared = heads / headsKv;
+  for (uint32_t head = kv * shared; head < (kv + 1) * shared; head++) {
+    const uint32_t own = head * headDim, both = kv * headDim;
+    attendHeadBack(dq + own, dk + both, dv + both, dOut + own, q + own, heads * headDim, k + both, v + both, headsKv * headDim,
+                   sequences[task / headsKv], headDim, scratch);
+  }
+}
+// logits become the gradient of -ln p(target): p - [j == target]; losses[i] is the cross-entropy. A target of UINT32_MAX counts nothing.
+LUTRA_EXPORT void crossEntropyBack(float* logits, double* losses, const uint32_t* targets, uint32_t rows, uint32_t vocab, uint32_t task, void*) {
+  forTokens(rows, task, [&](uint32_t i) {
+    float *x = logits + static_cast<size_t>(i) * vocab, peak = x[0];
+    losses[i] = 0;
+    const bool counts = targets[i] < vocab;
+    const float target = counts ? x[targets[i]] : 0;
+    for (uint32_t j = 1; j < vocab; j++) peak = peak < x[j] ? x[j] : peak;
+    double sum = 0;
+    for (uint32_t j = 0; j < vocab; j++) sum += x[j] = exponential(x[j] - peak);
+    const float inverse = counts ? static_cast<float>(1 / sum) : 0;
+    for (uint32_t j = 0; j < vocab; j++) x[j] *= inverse;
+    if (!counts) return;
+    losses[i] = logarithm64(sum) + peak - target;
+    x[targets[i]] -= 1;
+  });
+}
+// squares[j] = sum over rows of x[i][j]^2. Tasks of kTokens columns.
+LUTRA_EXPORT void columnSquares(float* squares, const float* x, uint32_t rows, uint32_t n, uint32_t task, void*) {
+  for (uint32_t j = task * kTokens, end = min(j + kTokens, n); j < end; j++) squares[j] = 0;
+  for (uint32_t i = 0; i < rows; i++) {
+    forTokens(n, task, [&](uint32_t j) { squares[j] += x[static_cast<size_t>(i) * n + j] * x[static_cast<size_t>(i) * n + j]; });
+  }
 }
 
 // ---- Factorisation ----

@@ -11,7 +11,7 @@ struct Sequence { uint32_t begin, length; };
 // Query rows that are scored at once.
 constexpr uint32_t kQueries = 128;
 // Bytes of scratch for sequences of up to `length` tokens.
-constexpr uint32_t attentionScratch(uint32_t length) { return kGemmScratch + 4 * kQueries * ((length + 3) / 4 * 4); }
+constexpr uint32_t attentionScratch(uint32_t length) { return kGemmScratch + 2 * 4 * kQueries * ((length + 3) / 4 * 4); }
 
 // table[position][headDim]: cosines, then sines, of position * theta^(-2i / headDim), i < headDim / 2.
 void ropeTable(float* table, uint32_t positions, uint32_t headDim, double theta);
@@ -23,5 +23,17 @@ void normRow(float* h, const float* x, const float* w, uint32_t n, float eps);
 void gatedRow(float* h, const float* gate, const float* up, uint32_t n, bool silu);
 // out[rows of the sequence] = causal softmax attention of one head. q, out: stride ldQ; k, v: stride ldK.
 void attendHead(float* out, const float* q, uint32_t ldQ, const float* k, const float* v, uint32_t ldK, Sequence sequence, uint32_t headDim, void* scratch);
+
+// ---- Backward: gradients of a scalar, given those of the outputs ----
+
+// The same angles the other way.
+void ropeRowBack(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim);
+// dx += the gradient of x, from dh.
+void normRowBack(float* dx, const float* dh, const float* x, const float* w, uint32_t n, float eps);
+// gate and up become their gradients, from dh.
+void gatedRowBack(float* gate, float* up, const float* dh, uint32_t n, bool silu);
+// dq, and added to dk and dv: several query heads share a key head.
+void attendHeadBack(float* dq, float* dk, float* dv, const float* dOut, const float* q, uint32_t ldQ, const float* k, const float* v, uint32_t ldK,
+                    Sequence sequence, uint32_t headDim, void* scratch);
 
 }  // namespace lutra::quant

@@ -36,3 +36,16 @@ export async function subtract(crew: Crew, out: Matrix, a: Matrix, b: Matrix): P
 export async function mirror(crew: Crew, h: Matrix): Promise<void> {
   await crew.run('mirror', [h.at, h.rows], tasksOf(h.rows));
 }
+
+export function zeros(crew: Crew, rows: number, cols: number): Matrix {
+  const matrix = newMatrix(crew, rows, cols);
+  values(crew, matrix).fill(0);
+  return matrix;
+}
+
+/** A second one with the same numbers. */
+export function copied(crew: Crew, from: Matrix): Matrix {
+  const to = newMatrix(crew, from.rows, from.cols);
+  values(crew, to).set(values(crew, from));
+  return to;
+}

@@ -5,10 +5,12 @@
 import { linearShapes } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
 import { Activations, type Chunk } from './activations.js';
+import { allocate } from './allocate.js';
 import { Crew } from './crew.js';
 import { Forward, halves, type Half } from './forward.js';
-import { mirror, multiply, newMatrix, Store, subtract, t, values, type Matrix } from './matrix.js';
+import { copied, mirror, multiply, newMatrix, Store, subtract, t, values, zeros, type Matrix } from './matrix.js';
 import { prepareMetric, roundingScratch, roundMatrix, type Correction, type Format, type Recipe, type Rounded } from './rounding.js';
+import { SAMPLE_TOKENS, sensitivities } from './sensitivity.js';
 import { WeightReader } from './weights.js';
 
 /** Tokens that go through a layer at once. */
@@ -16,87 +18,114 @@ const CHUNK_TOKENS = 2048;
 
 export interface QuantiseOptions {
   recipe: Recipe;
-  formatOf(name: string): Format;
+  format: Format;
+  /** Mean number of planes, where they may differ from matrix to matrix; `format.planes` is then not looked at. */
+  meanPlanes?: number;
   /** Token ids, each sequence from its own start. */
   sequences: readonly (readonly number[])[];
   threads: number;
   /** Where activations may be put while it works. */
   spill?: string;
   signal?: AbortSignal;
+  /** Called once, with the format of every matrix of the layers. */
+  onFormats?(formats: ReadonlyMap<string, Format>): Promise<void>;
   /** Called with every matrix that is done; `values` [rows][cols] is what its codes mean, to be copied before the promise settles. */
   onMatrix(name: string, rounded: Rounded, format: Format, values: Float32Array): Promise<void>;
-  onProgress?(done: number, total: number): void;
+  onProgress?(phase: 'measuring' | 'quantising', done: number, total: number): void;
 }
 
 export async function quantise(source: SourceModel, options: QuantiseOptions): Promise<void> {
-  const { config } = source, { sequences, recipe } = options;
-  const longest = Math.max(...sequences.map(ids => ids.length));
-  const formats = linearShapes(config).filter(({ name }) => name.startsWith('layers.')).map(({ name, cols }) => ({ cols, format: options.formatOf(name) }));
+  const { config } = source, { sequences, recipe, signal } = options;
+  const longest = Math.max(...sequences.map(ids => ids.length)), cols = linearShapes(config).map(shape => shape.cols);
   const crew = await Crew.start(options.threads, bare => Math.max(bare.functions.attentionBytes!(longest),
-    ...formats.map(({ cols, format }) => roundingScratch(bare, cols, format, recipe))));
-  const onAbort = () => void crew.close(options.signal!.reason);
-  options.signal?.addEventListener('abort', onAbort);
+    ...cols.map(n => roundingScratch(bare, n, options.format, recipe))));
+  const onAbort = () => void crew.close(signal!.reason);
+  signal?.addEventListener('abort', onAbort);
   let activations: Activations | undefined;
   try {
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     const chunks = [...intoChunks(sequences)], tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
+    const forward = await Forward.create(crew, config, source.norms, longest), weights = await WeightReader.create(source);
+    const embed = await embedding(crew, weights, sequences, config.dim);
+    const formats = await crew.within(async () => {
+      const sample = sampleOf(sequences);
+      return chooseFormats(source, options, async onProgress => sensitivities(crew, source, forward, weights, sample, embed(sample), onProgress));
+    });
+    await options.onFormats?.(formats);
+
     const widest = Math.max(config.nHeads * config.headDim, config.hiddenDim);
     activations = await Activations.create(crew, tokens, { exact: config.dim, rounded: config.dim, inner: widest }, options.spill);
-    const forward = await Forward.create(crew, config, source.norms, longest);
-    const weights = await WeightReader.create(source);
-    await embed(crew, weights, activations, chunks, config.dim);
-    for (let layer = 0; layer < config.nLayers; layer++) {
-      for (const [i, half] of halves(config, layer).entries()) {
-        await crew.within(() => quantiseHalf({ crew, forward, weights, activations: activations!, chunks, tokens, source, options }, half));
-        options.onProgress?.(2 * layer + i + 1, 2 * config.nLayers);
-      }
+    for (const chunk of chunks) {
+      await crew.within(async () => {
+        const x = embed(chunk);
+        for (const name of ['exact', 'rounded']) await activations!.save(name, chunk, x);
+      });
+    }
+    const all = halves(config);
+    for (const [i, half] of all.entries()) {
+      await crew.within(() => quantiseHalf({ crew, forward, weights, activations: activations!, chunks, tokens, source, formats, options }, half));
+      options.onProgress?.('quantising', i + 1, all.length);
     }
   } finally {
-    options.signal?.removeEventListener('abort', onAbort);
+    signal?.removeEventListener('abort', onAbort);
     await activations?.close();
     await crew.close();
   }
 }
 
+async function chooseFormats(source: SourceModel, { format, meanPlanes, onProgress }: QuantiseOptions,
+  measure: (onProgress: (done: number, total: number) => void) => Promise<Map<string, number>>): Promise<Map<string, Format>> {
+  const matrices = linearShapes(source.config).filter(({ name }) => name.startsWith('layers.'));
+  if (meanPlanes === undefined) return new Map(matrices.map(({ name }) => [name, format]));
+  const costs = await measure((done, total) => onProgress?.('measuring', done, total));
+  const planes = allocate(matrices.map(({ name, rows, cols }) => ({ name, weights: rows * cols, cost: costs.get(name)! })), meanPlanes);
+  return new Map(matrices.map(({ name }) => [name, { ...format, planes: planes.get(name)! }]));
+}
+
+/** Sequences in order, as many at once as hold about CHUNK_TOKENS. */
 function* intoChunks(sequences: readonly (readonly number[])[]): Generator<Chunk> {
   let first = 0, tokens = 0, held: (readonly number[])[] = [];
   for (const ids of sequences) {
     if (tokens > 0 && tokens + ids.length > CHUNK_TOKENS) {
       yield { first, tokens, sequences: held };
-      first += tokens;
-      tokens = 0;
-      held = [];
+      [first, tokens, held] = [first + tokens, 0, []];
     }
     held.push(ids);
     tokens += ids.length;
   }
-  if (tokens > 0) yield { first, tokens, sequences: held };
+  yield { first, tokens, sequences: held };
 }
 
-/** Both streams begin with the embedding's rows. */
-async function embed(crew: Crew, weights: WeightReader, activations: Activations, chunks: readonly Chunk[], dim: number): Promise<void> {
-  const rows = new Map<number, Float32Array>(), wanted = new Set(chunks.flatMap(({ sequences }) => sequences.flat()));
+/** The first sequences, SAMPLE_TOKENS at most; a single longer one is cut. */
+function sampleOf(sequences: readonly (readonly number[])[]): Chunk {
+  let tokens = 0;
+  const taken = sequences.map(ids => ids.slice(0, SAMPLE_TOKENS)).filter(ids => (tokens += ids.length) <= SAMPLE_TOKENS);
+  return { first: 0, tokens: taken.reduce((sum, ids) => sum + ids.length, 0), sequences: taken };
+}
+
+/** What the residual stream begins with, for tokens that the sequences hold. */
+async function embedding(crew: Crew, weights: WeightReader, sequences: readonly (readonly number[])[], dim: number): Promise<(chunk: Chunk) => Matrix> {
+  const rows = new Map<number, Float32Array>(), wanted = new Set(sequences.flat());
   for await (const { first, count, values: run } of weights.runs('embedding')) {
     for (let i = 0; i < count; i++) if (wanted.has(first + i)) rows.set(first + i, run.slice(i * dim, (i + 1) * dim));
   }
-  for (const chunk of chunks) {
-    await crew.within(async () => {
-      const x = newMatrix(crew, chunk.tokens, dim), all = values(crew, x);
-      chunk.sequences.flat().forEach((id, i) => all.set(rows.get(id)!, i * dim));
-      for (const name of ['exact', 'rounded']) await activations.save(name, chunk, x);
-    });
-  }
+  return ({ tokens, sequences: some }) => {
+    const x = newMatrix(crew, tokens, dim), all = values(crew, x);
+    some.flat().forEach((id, i) => all.set(rows.get(id)!, i * dim));
+    return x;
+  };
 }
 
 interface State {
   crew: Crew; forward: Forward; weights: WeightReader; activations: Activations;
-  chunks: readonly Chunk[]; tokens: number; source: SourceModel; options: QuantiseOptions;
+  chunks: readonly Chunk[]; tokens: number; source: SourceModel; formats: ReadonlyMap<string, Format>; options: QuantiseOptions;
 }
 
 async function quantiseHalf(state: State, half: Half): Promise<void> {
   const { crew, forward, activations, chunks, source } = state, { dim } = source.config;
-  const exact = await Promise.all(half.inputs.map(name => read(state, name)));
-  const rounded = exact.map(one => copy(crew, one));
+  const exact: Matrix[] = [];
+  for (const name of half.inputs) exact.push(await read(state, name));
+  const rounded = exact.map(one => copied(crew, one));
   await crew.within(async () => {
     const gram = zeros(crew, dim, dim), cross = zeros(crew, dim, dim);
     for (const chunk of chunks) {
@@ -146,14 +175,14 @@ async function quantiseHalf(state: State, half: Half): Promise<void> {
 }
 
 /** Rounds matrices that read one input; they become what their codes mean. */
-async function roundAll({ crew, tokens, options: { recipe, formatOf, onMatrix } }: State, gram: Matrix, correction: Correction, names: readonly string[], matrices: readonly Matrix[]): Promise<void> {
+async function roundAll({ crew, tokens, formats, options: { recipe, onMatrix } }: State, gram: Matrix, correction: Correction, names: readonly string[], matrices: readonly Matrix[]): Promise<void> {
   await mirror(crew, gram);
-  const sizes = new Set(names.map(name => formatOf(name).groupSize));
+  const sizes = new Set(names.map(name => formats.get(name)!.groupSize));
   for (const groupSize of sizes) {
     await crew.within(async () => {
       const metric = await prepareMetric(crew, gram, tokens, groupSize, recipe);
       for (const [i, name] of names.entries()) {
-        const format = formatOf(name);
+        const format = formats.get(name)!;
         if (format.groupSize !== groupSize) continue;
         const result = await roundMatrix(crew, matrices[i]!, metric, correction, tokens, format, recipe);
         await onMatrix(name, result, format, values(crew, matrices[i]!));
@@ -172,17 +201,5 @@ async function normalised({ crew, forward, activations, source }: State, { norm 
 async function read({ crew, weights, source }: State, name: string): Promise<Matrix> {
   const { rows, cols } = source.matrices.get(name)!, matrix = newMatrix(crew, rows, cols);
   await weights.read(name, values(crew, matrix));
-  return matrix;
-}
-
-function copy(crew: Crew, from: Matrix): Matrix {
-  const to = newMatrix(crew, from.rows, from.cols);
-  values(crew, to).set(values(crew, from));
-  return to;
-}
-
-function zeros(crew: Crew, rows: number, cols: number): Matrix {
-  const matrix = newMatrix(crew, rows, cols);
-  values(crew, matrix).fill(0);
   return matrix;
 }

@@ -37,8 +37,8 @@ export interface Rounded {
   params: Float32Array;
   /** [rows][parameters]: what parameters of 6 bits are multiples of. */
   rowScales: Float32Array;
-  /** tr(E H Eᵀ), E against the matrix's target. */
-  error: number;
+  /** [rows]: the diagonal of E H Eᵀ, E against the matrix's target. */
+  errors: Float32Array;
 }
 
 /** Parameters of a group. */
@@ -122,7 +122,7 @@ export async function roundMatrix(crew: Crew, weights: Matrix, metric: Metric, c
       codes: crew.bytes(at.codes, rows * cols).slice(),
       params: crew.floats(at.params, rows * groups * params).slice(),
       rowScales: crew.floats(at.rowScales, rows * params).slice(),
-      error: crew.floats(at.error, rows).reduce((a, b) => a + b, 0),
+      errors: crew.floats(at.error, rows).slice(),
     };
   });
 }
