@@ -39,14 +39,17 @@ const inlined = {
 };
 const inline = { ...neutral, plugins: [inlined], minify: true };
 
+/** What inline bundles hold: the quantiser is the command line's. */
+const forRunning = name => !/quant/.test(name);
+
 const bundles = [
   { entry: 'src/index.ts', out: 'index', options: neutral },
   { entry: 'src/worker.ts', out: 'worker', options: neutral },
   { entry: 'src/pack/worker.ts', out: 'pack-worker', options: neutral },
   { entry: 'src/quant/worker.ts', out: 'quant-worker', options: neutral },
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
-  { entry: 'src/index.ts', out: 'inline', options: inline, assets: () => true },
-  { entry: 'src/index.ts', out: 'inline.script', options: { ...inline, format: 'iife', globalName: 'lutra' }, assets: () => true },
+  { entry: 'src/index.ts', out: 'inline', options: inline, assets: forRunning },
+  { entry: 'src/index.ts', out: 'inline.script', options: { ...inline, format: 'iife', globalName: 'lutra' }, assets: forRunning },
 ];
 
 /** Every asset by its name (src/platform/assets.ts), gzipped, as base64. */

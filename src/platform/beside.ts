@@ -4,7 +4,9 @@ import type { AssetTable } from './assets.js';
 export const beside = (): AssetTable => ({
   'worker.js': new URL('./worker.js', import.meta.url).href,
   'pack-worker.js': new URL('./pack-worker.js', import.meta.url).href,
+  'quant-worker.js': new URL('./quant-worker.js', import.meta.url).href,
   'wasm/packers.wasm': new URL('./wasm/packers.wasm', import.meta.url).href,
+  'wasm/lutra-quantize.wasm': new URL('./wasm/lutra-quantize.wasm', import.meta.url).href,
   'wasm/lutra-simd.wasm': new URL('./wasm/lutra-simd.wasm', import.meta.url).href,
   'wasm/lutra-simd-shared.wasm': new URL('./wasm/lutra-simd-shared.wasm', import.meta.url).href,
   'wasm/lutra-relaxed.wasm': new URL('./wasm/lutra-relaxed.wasm', import.meta.url).href,

@@ -3,7 +3,7 @@
  * package's files are, and what it is for. One that says nothing is given up after a while: nobody waits for ever.
  */
 import { EngineCrashError, EnvironmentError, LutraError } from '../errors.js';
-import { allAssets, inflate, useAssets, type Asset, type AssetTable } from './assets.js';
+import { allAssets, inflate, useAssets, type Asset, type AssetTable, type WorkerName } from './assets.js';
 import { builtin, isServer } from './builtin.js';
 
 /** The other end of a message channel: a worker seen from outside, or the parent seen from a worker. */
@@ -32,7 +32,7 @@ export interface SpawnOptions {
  * Starts a worker and hands it `init`. Resolves when it runs.
  * @throws EnvironmentError when it does not start, or not in time
  */
-export async function spawn(name: 'worker.js' | 'pack-worker.js', init: unknown, { unref = false, deadline = 30_000 }: SpawnOptions = {}): Promise<WorkerPeer> {
+export async function spawn(name: WorkerName, init: unknown, { unref = false, deadline = 30_000 }: SpawnOptions = {}): Promise<WorkerPeer> {
   const hint = 'If scripts are loaded from other origins, or a policy forbids workers, allow `worker-src blob:`; `lutra/inline` needs no other file.';
   const fail = (reason: unknown) => new EnvironmentError(`a worker (${name}: ${reason instanceof Error ? reason.message : reason})`, hint);
   let over = false, running = false;

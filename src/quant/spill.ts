@@ -1,5 +1,6 @@
 /** Named arrays of f32 in a file that nobody sees: it is gone when it is closed, or when the process ends. */
 import { FileAccessError } from '../errors.js';
+import { builtin } from '../platform/builtin.js';
 
 export class Spill {
   private constructor(private readonly path: string, private readonly handle: Awaited<ReturnType<typeof import('node:fs/promises').open>>,
@@ -7,7 +8,7 @@ export class Spill {
 
   /** @param lengths numbers in each array */
   static async create(path: string, lengths: Record<string, number>): Promise<Spill> {
-    const { open, rm } = await import('node:fs/promises');
+    const { open, rm } = builtin('node:fs/promises');
     const handle = await attempt(path, open(path, 'w+'));
     // Where a file can lose its name while it is open, nothing is left even after a crash.
     await rm(path).catch(() => {});
@@ -28,7 +29,7 @@ export class Spill {
     await this.transfer('write', name, first, source);
   }
   async close(): Promise<void> {
-    const { rm } = await import('node:fs/promises');
+    const { rm } = builtin('node:fs/promises');
     await this.handle.close();
     await rm(this.path, { force: true });
   }
