@@ -40,7 +40,7 @@ struct Uniform {
 template <uint32_t P>
 struct Planes {
   static constexpr uint32_t kParams = P + 1;
-  V scales[P], table[1 << P];
+  V middle, scales[P], table[1 << P];
 
   void use(const V* theta) {
     table[0] = theta[0];
@@ -54,7 +54,6 @@ struct Planes {
     }
     middle = theta[0];
   }
-  V middle;
   LUTRA_INLINE V nearestCode(V t) const {
     V code = wasm_i32x4_splat(0), best = wasm_f32x4_abs(sub(t, table[0]));
     for (uint32_t e = 1; e < (1u << P); e++) {
@@ -82,24 +81,6 @@ struct Planes {
     theta[0] = mul(splat(0.5f), add(low, high));
     for (uint32_t p = 0; p < P; p++) theta[1 + p] = mul(splat(share * static_cast<float>(1u << p) / static_cast<float>((1u << P) - 1)), sub(high, low));
   }
-};
-
-// -step, 0, step as codes 0, 1, 2.
-struct Ternary {
-  static constexpr uint32_t kParams = 1;
-  V step, inverse;
-
-  void use(const V* theta) {
-    step = theta[0];
-    inverse = reciprocal(step);
-  }
-  LUTRA_INLINE V nearestCode(V t) const { return clampedCode(add(mul(t, inverse), splat(1)), 2); }
-  LUTRA_INLINE V phi(V code, uint32_t) const { return sub(fromCode(code), splat(1)); }
-  LUTRA_INLINE V level(V code) const { return mul(step, phi(code, 0)); }
-  LUTRA_INLINE V flipped(V code, uint32_t, V which) const {
-    return wasm_v128_bitselect(wasm_i32x4_sub(wasm_i32x4_splat(2), code), code, which);
-  }
-  void start(V* theta, V low, V high, float share) const { theta[0] = mul(splat(share), larger(wasm_f32x4_neg(low), high)); }
 };
 
 }  // namespace lutra::quant

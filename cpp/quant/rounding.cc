@@ -150,6 +150,7 @@ class Slab {
   }
 
   void roundGroup(uint32_t g, uint32_t begin, uint32_t n) {
+    if (!job.v) return roundAlone(g, begin, n);
     // F = E[:, before] V[before, group], transposed.
     if (begin > 0) gemm(block, SLAB, n, SLAB, begin, {vAt(0, begin), 1, cols}, {e, SLAB, 1}, Store::set, gemmScratch);
     else for (uint32_t i = 0; i < n * SLAB; i++) block[i] = 0;
@@ -178,6 +179,23 @@ class Slab {
         keep(g, begin, n, quad, t, error, code, better);
         least = select(better, sum, least);
       }
+    }
+  }
+
+  // Without data: the level nearest to each weight.
+  void roundAlone(uint32_t g, uint32_t begin, uint32_t n) {
+    float weight[kMaxGroup];
+    for (uint32_t j = 0; j < n; j++) weight[j] = 1;
+    for (uint32_t quad = 0; quad < kQuads; quad++) {
+      V u[kMaxGroup], error[kMaxGroup], code[kMaxGroup], t[P];
+      for (uint32_t j = 0; j < n; j++) u[j] = load(w + (begin + j) * SLAB + 4 * quad);
+      fit(u, weight, n, t);
+      grid.use(t);
+      for (uint32_t j = 0; j < n; j++) {
+        code[j] = grid.nearestCode(u[j]);
+        error[j] = sub(u[j], grid.level(code[j]));
+      }
+      keep(g, begin, n, quad, t, error, code, wasm_i32x4_splat(-1));
     }
   }
 
@@ -218,6 +236,10 @@ class Slab {
 
   // block = (E H)[:, group], transposed.
   void gradient(uint32_t begin, uint32_t n) {
+    if (!job.h) {
+      for (uint32_t i = 0; i < n * SLAB; i++) block[i] = e[begin * SLAB + i];
+      return;
+    }
     gemm(block, SLAB, n, SLAB, cols, {hAt(begin, 0), cols, 1}, {e, SLAB, 1}, Store::set, gemmScratch);
   }
 
@@ -232,15 +254,15 @@ class Slab {
         grid.use(t);
         for (uint32_t j = 0; j < n; j++) {
           const size_t at = (begin + j) * SLAB + 4 * quad;
-          const float* h = hAt(begin + j, begin);
+          const float* h = job.h ? hAt(begin + j, begin) : nullptr;
           const V before = loadCode(codes + at), level = grid.level(before);
-          const V code = grid.nearestCode(add(level, mul(load(block + j * SLAB + 4 * quad), splat(1 / h[j]))));
+          const V code = grid.nearestCode(add(level, mul(load(block + j * SLAB + 4 * quad), splat(h ? 1 / h[j] : 1))));
           const V step = sub(grid.level(code), level), moved = wasm_i32x4_ne(code, before);
           if (!wasm_v128_any_true(moved)) continue;
           changed = wasm_v128_or(changed, moved);
           storeCode(codes + at, code);
           store(e + at, sub(load(e + at), step));
-          for (uint32_t k = j + 1; k < n; k++) {
+          for (uint32_t k = j + 1; h && k < n; k++) {
             float* to = block + k * SLAB + 4 * quad;
             store(to, sub(load(to), mul(step, splat(h[k]))));
           }
@@ -329,7 +351,7 @@ class Slab {
   void codeParams(uint32_t first, uint32_t rows) {
     makePositive();
     for (uint32_t a = 0; a < P; a++) {
-      const float top = P > 1 && a == 0 ? 31 : 63;
+      const float top = a == 0 ? 31 : 63;
       for (uint32_t r = 0; r < SLAB; r++) {
         float largest = 0;
         for (uint32_t g = 0; g < groups; g++) {
@@ -350,7 +372,7 @@ class Slab {
 
   void makePositive() {
     forGroups([&](uint32_t g, uint32_t begin, uint32_t n) {
-      for (uint32_t a = P > 1 ? 1 : 0; a < P; a++) {
+      for (uint32_t a = 1; a < P; a++) {
         for (uint32_t quad = 0; quad < kQuads; quad++) {
           float* t = theta + (g * P + a) * SLAB + 4 * quad;
           const V negative = wasm_f32x4_lt(load(t), splat(0));
@@ -385,7 +407,6 @@ class Slab {
 template <class F>
 auto withGrid(const Rounding& job, F use) {
   if (job.levels == static_cast<uint32_t>(Levels::uniform)) return use(Uniform(job.planes));
-  if (job.levels == static_cast<uint32_t>(Levels::ternary)) return use(Ternary());
   switch (job.planes) {
     case 1: return use(Planes<1>());
     case 2: return use(Planes<2>());

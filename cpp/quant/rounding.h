@@ -1,4 +1,5 @@
 // Rounding a matrix to levels so that the layer's output, not the weight, is kept: minimises tr(E H Eᵀ), E = target - rounded.
+// Without data h and v are null: H is the identity.
 // Rows are independent. A slab of SLAB rows lies transposed, [column][row], so that rows are lanes.
 #pragma once
 #include "generated/layout.h"

@@ -42,7 +42,7 @@ export interface Rounded {
 }
 
 /** Parameters of a group. */
-export const paramsOf = ({ levels, planes }: Format): number => levels === 'uniform' ? 2 : levels === 'ternary' ? 1 : planes + 1;
+export const paramsOf = ({ levels, planes }: Format): number => levels === 'uniform' ? 2 : planes + 1;
 
 /** H of one input of a layer, damped, in processing order, with its factor. Lives in memory taken from the crew. */
 export interface Metric { order: Uint32Array; orderAt: number; inverseAt: number; h: Matrix; v: Matrix }
