@@ -1,5 +1,6 @@
 // What the quantiser's host can call. Work is cut into tasks, whose number follows from the sizes alone; any thread may do any
 // task, with scratch of its own, and the result is the same. Every function ends with `task` and `scratch`.
+#include "model/rope.h"
 #include "quant/factor.h"
 #include "quant/layer.h"
 #include "quant/rounding.h"
@@ -60,7 +61,11 @@ LUTRA_EXPORT void arrange(float* to, const float* from, uint32_t rows, uint32_t 
 
 // ---- A layer between its matrices. Tasks of kTokens rows, attention: one head of one sequence. ----
 
-LUTRA_EXPORT void ropeAngles(float* table, uint32_t positions, uint32_t headDim, double theta, uint32_t, void*) { ropeTable(table, positions, headDim, theta); }
+// table: [positions][headDim]; frequencies: space for headDim / 2. One task.
+LUTRA_EXPORT void ropeTable(float* table, const Rope* rope, double* frequencies, uint32_t positions, uint32_t headDim, uint32_t, void*) {
+  const double attention = ropeFrequencies(*rope, headDim, frequencies);
+  for (uint32_t i = 0; i < positions; i++) ropeAngles(frequencies, attention, headDim, i, table + static_cast<size_t>(i) * headDim);
+}
 // positions: of each row.
 LUTRA_EXPORT void rotate(float* x, uint32_t ld, uint32_t rows, const float* table, const uint32_t* positions, uint32_t heads, uint32_t headDim, uint32_t task, void*) {
   forTokens(rows, task, [&](uint32_t i) { ropeRow(x + static_cast<size_t>(i) * ld, table, positions[i], heads, headDim); });
@@ -73,6 +78,10 @@ LUTRA_EXPORT void gated(float* h, const float* gate, const float* up, uint32_t r
     const size_t at = static_cast<size_t>(i) * n;
     gatedRow(h + at, gate + at, up + at, n, silu != 0);
   });
+}
+// x[i] += bias
+LUTRA_EXPORT void addBias(float* x, const float* bias, uint32_t rows, uint32_t n, uint32_t task, void*) {
+  forTokens(rows, task, [&](uint32_t i) { for (uint32_t j = 0; j < n; j++) x[static_cast<size_t>(i) * n + j] += bias[j]; });
 }
 // out = a - b
 LUTRA_EXPORT void difference(float* out, const float* a, const float* b, uint32_t rows, uint32_t n, uint32_t task, void*) {

@@ -2,20 +2,6 @@
 
 namespace lutra::quant {
 
-void ropeTable(float* table, uint32_t positions, uint32_t headDim, double theta) {
-  const uint32_t half = headDim / 2;
-  const double logTheta = logarithm64(theta);
-  for (uint32_t i = 0; i < half; i++) {
-    const double frequency = exponential64(-2.0 * i / headDim * logTheta);
-    for (uint32_t position = 0; position < positions; position++) {
-      double sine, cosine;
-      sineCosine64(position * frequency, &sine, &cosine);
-      table[position * headDim + i] = static_cast<float>(cosine);
-      table[position * headDim + half + i] = static_cast<float>(sine);
-    }
-  }
-}
-
 void ropeRow(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim) {
   const uint32_t half = headDim / 2;
   const float *cosine = table + static_cast<size_t>(position) * headDim, *sine = cosine + half;

@@ -13,11 +13,9 @@ constexpr uint32_t kQueries = 128;
 // Bytes of scratch for sequences of up to `length` tokens.
 constexpr uint32_t attentionScratch(uint32_t length) { return kGemmScratch + 2 * 4 * kQueries * ((length + 3) / 4 * 4); }
 
-// table[position][headDim]: cosines, then sines, of position * theta^(-2i / headDim), i < headDim / 2.
-void ropeTable(float* table, uint32_t positions, uint32_t headDim, double theta);
-// Rotates `heads` heads of row `row`, which stands at `position`.
+// Rotates `heads` heads of row `row`, which stands at `position`. table: [position][headDim], the angles of model/rope.h.
 void ropeRow(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim);
-// h = (x / rms(x)) * w; n is any number of columns.
+// h = (x / rms(x)) * w; n is any number of columns, h may be x.
 void normRow(float* h, const float* x, const float* w, uint32_t n, float eps);
 // h = activation(gate) * up
 void gatedRow(float* h, const float* gate, const float* up, uint32_t n, bool silu);

@@ -10,10 +10,10 @@
  *   KV caches       one slot per session; memory grows slot by slot, up to the maximum
  */
 import { ROPE_DIVISORS } from '../formats/packed.js';
-import type { PackedHeader } from '../formats/types.js';
+import type { ModelConfig, PackedHeader } from '../formats/types.js';
 import {
   ALIGN, Activation, Coding, HEAP_BASE, KV_BLOCK, Layout, MAX_ROWS, MAX_THREADS, RopeScaling, STACK_BYTES, TILE_ROWS, sizeOfLayer, sizeOfLinear,
-  sizeOfModel, sizeOfPart, sizeOfRope, sizeOfRow, sizeOfSampling, writeLayer, writeLinear, writeModel, writePart, writeRope,
+  sizeOfModel, sizeOfPart, sizeOfRope, sizeOfRow, sizeOfSampling, writeLayer, writeLinear, writeModel, writePart, writeRope, type RopeFields,
 } from '../generated/layout.js';
 
 export const align = (n: number, to: number = ALIGN): number => Math.ceil(n / to) * to;
@@ -101,15 +101,20 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
       gate: linear('ffn.gate'), up: linear('ffn.up'), down: linear('ffn.down'),
     });
   }
-  const { type = 'none', ...scaling } = config.ropeScaling ?? {};
-  writeRope(view, rope, {
-    theta: config.ropeTheta, factor: 1, originalLength: 1, low: 1, high: 1, ...scaling, attention: 'attention' in scaling ? scaling.attention ?? 0 : 0,
-    truncate: 'truncate' in scaling && scaling.truncate ? 1 : 0, scaling: RopeScaling[type], divisors: optional(ROPE_DIVISORS),
-  });
+  writeRope(view, rope, ropeFields(config, optional(ROPE_DIVISORS)));
   writeModel(view, plan.model, {
     dim: config.dim, hiddenDim: config.hiddenDim, nLayers: config.nLayers, nHeads: config.nHeads, nHeadsKv: config.nHeadsKv,
     headDim: config.headDim, vocabSize: config.vocabSize, contextLength: context, normEps: config.normEps,
     activation: Activation[config.activation], rope, layers, embedding: addresses.embedding!,
     norm: tensor('norm'), head: addresses.head ?? addresses.embedding!, reference: reference ? 1 : 0,
   });
+}
+
+/** @param divisors address, or 0 */
+export function ropeFields({ ropeTheta, ropeScaling }: ModelConfig, divisors: number): RopeFields {
+  const { type = 'none', ...scaling } = ropeScaling ?? {};
+  return {
+    theta: ropeTheta, factor: 1, originalLength: 1, low: 1, high: 1, ...scaling, attention: 'attention' in scaling ? scaling.attention ?? 0 : 0,
+    truncate: 'truncate' in scaling && scaling.truncate ? 1 : 0, scaling: RopeScaling[type], divisors,
+  };
 }

@@ -45,7 +45,7 @@ export async function quantise(source: SourceModel, options: QuantiseOptions): P
   try {
     signal?.throwIfAborted();
     const chunks = [...intoChunks(sequences)], tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
-    const forward = await Forward.create(crew, config, source.norms, longest), weights = await WeightReader.create(source);
+    const forward = await Forward.create(crew, source, longest), weights = await WeightReader.create(source);
     const embed = await embedding(crew, weights, sequences, config.dim);
     const formats = await crew.within(async () => {
       const sample = sampleOf(sequences);
@@ -147,15 +147,14 @@ async function quantiseHalf(state: State, half: Half): Promise<void> {
         const x = newMatrix(crew, chunk.tokens, dim), inner = newMatrix(crew, chunk.tokens, half.inner), missing = newMatrix(crew, chunk.tokens, dim);
         await forward.inner(half, inner, await normalised(state, half, chunk, 'exact'), exact, chunk);
         await activations.load('exact', chunk, x);
-        await multiply(crew, x, inner, t(output), Store.add);
+        await forward.output(half, x, inner, output);
         await activations.save('exact', chunk, x);
         // What the rounded stream lacks if this matrix stays as it is.
         await forward.inner(half, inner, await normalised(state, half, chunk, 'rounded'), rounded, chunk);
         await activations.save('inner', chunk, inner);
-        await multiply(crew, missing, inner, t(output));
+        await activations.load('rounded', chunk, missing);
+        await forward.output(half, missing, inner, output);
         await subtract(crew, missing, x, missing);
-        await activations.load('rounded', chunk, x);
-        await subtract(crew, missing, missing, x);
         await multiply(crew, gram, t(inner), inner, Store.add, true);
         await multiply(crew, residual, t(missing), inner, Store.add);
       });
@@ -168,7 +167,7 @@ async function quantiseHalf(state: State, half: Half): Promise<void> {
       const x = newMatrix(crew, chunk.tokens, dim), inner = newMatrix(crew, chunk.tokens, half.inner);
       await activations.load('rounded', chunk, x);
       await activations.load('inner', chunk, inner);
-      await multiply(crew, x, inner, t(output), Store.add);
+      await forward.output(half, x, inner, output);
       await activations.save('rounded', chunk, x);
     });
   }

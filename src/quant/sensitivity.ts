@@ -39,7 +39,7 @@ export async function sensitivities(crew: Crew, source: SourceModel, forward: Fo
       const n = newMatrix(crew, x.rows, x.cols), inner = newMatrix(crew, x.rows, half.inner);
       await forward.norm(n, x, half.norm);
       await forward.inner(half, inner, n, await inputsOf(half), chunk);
-      await multiply(crew, next, inner, t(await read(half.output)), Store.add);
+      await forward.output(half, next, inner, await read(half.output));
     });
     x = next;
     onProgress(++done, 3 * all.length);
