@@ -6,7 +6,7 @@ import { PackedWriter, type ByteSink } from '../formats/packed-writer.js';
 import { readRows, type SourceMatrix, type SourceModel } from '../formats/source.js';
 import { cores } from '../platform/platform.js';
 import { blocksOf } from './encodings.js';
-import { NotFiniteError, type RowsJob } from './packers.js';
+import { NotFiniteError, type RowsJob, type Tiles } from './packers.js';
 import { PackPool } from './pool.js';
 
 /** 'exact': what the source holds, re-arranged; in a form the kernels know where there is one, otherwise as f32. */
@@ -21,11 +21,20 @@ export interface PackOptions {
   coding?: 'i16' | 'f16' | 'f32';
   /** Embedding and head; 'int8': one scale a row. Default: 'f32' at level 'f32', as they are at level 'exact', otherwise 'int8'. */
   embedding?: 'int8' | 'f32';
+  /** Matrices that somebody has rounded already; `bits`, `groupSize` and `coding` are for the others. */
+  rounded?: RoundedMatrices;
   /** Workers; default: one for each core. The result does not depend on it. */
   threads?: number;
   /** Called with the weights done and the weights to do. */
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
+}
+
+export interface RoundedMatrices {
+  /** How it was done, for the file's provenance. */
+  method: string;
+  formats: ReadonlyMap<string, PartFormat>;
+  tiles(name: string): Promise<Tiles>;
 }
 
 export interface PackStats {
@@ -35,6 +44,8 @@ export interface PackStats {
   bytesOut: number;
   /** Of the linear layers without embedding and head, parameters and row scales included. */
   bitsPerWeight: number;
+  /** The same if rows were 2048 weights long: what row scales cost depends on the model's width. */
+  bitsPerWeightAt2048: number;
   bits: Bits;
 }
 
@@ -68,7 +79,7 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
 type Plan = ReturnType<typeof planFor>;
 
 /** Checks options and source against each other; which format each linear layer gets. */
-function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding }: PackOptions) {
+function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding, rounded }: PackOptions) {
   const isTernary = [...source.matrices.values()].some(isTrits);
   const bits = wanted ?? source.defaultBits ?? (isTernary ? 'ternary' : 4);
   if (![1, 2, 3, 4, 8, 'ternary', 'f32', 'exact'].includes(bits)) throw new BadArgumentError('bits', `${bits} is not 1, 2, 3, 4, 8, ternary, f32 or exact`);
@@ -83,6 +94,10 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
   const formatOf = ({ name }: LinearShape): PartFormat => {
     const matrix = source.matrices.get(name)!, kept = exactOf(matrix);
     const columns = groupSize ?? 64, lookedUp = name === 'embedding' || name === 'head';
+    const given = rounded?.formats.get(name);
+    if (given) return given;
+    // Eight bits with finer scales than one a row cost little, and are there already.
+    if (rounded && lookedUp && !embedding && kept?.layout === 'int8') return kept;
     if (kept && (bits === 'exact' || (bits === kept.layout && !lookedUp)) && !(lookedUp && embedding)) return kept;
     if (lookedUp) return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
     if (bits === 'ternary' || (bits === 'exact' && isTrits(matrix))) return { layout: 'ternary', planes: 2, groupSize: columns, coding: 'none' };
@@ -105,10 +120,11 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   const { bits, shapes, formats, kept, extras } = plan;
   const weights = (list: { rows: number; cols: number }[]) => list.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
 
-  const needsMean = shapes.filter(({ name }) => formats.get(name)!.layout === 'ternary' && !kept.has(name) && !isTrits(source.matrices.get(name)!));
+  const rounded = shapes.filter(({ name }) => options.rounded?.formats.has(name)), others = shapes.filter(shape => !rounded.includes(shape));
+  const needsMean = others.filter(({ name }) => formats.get(name)!.layout === 'ternary' && !kept.has(name) && !isTrits(source.matrices.get(name)!));
   const exact = bits === 'f32' || bits === 'exact' || (bits === 'ternary' && needsMean.length === 0);
-  const method = exact ? 'exact' : bits === 'ternary' ? 'absmean' : bits === 8 ? 'absmax' : 'hlq';
-  const total = weights(shapes) + weights(needsMean);
+  const method = options.rounded ? options.rounded.method : exact ? 'exact' : bits === 'ternary' ? 'absmean' : bits === 8 ? 'absmax' : 'hlq';
+  const total = weights(others) + weights(needsMean);
   let done = 0;
   const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);
 
@@ -122,6 +138,13 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     await writer.writePadded(name, new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength));
   }
   await writer.writePadded('tokenizer', source.tokenizerJson, 0x20);
+
+  const write = async (name: string, tiles: Tiles, firstTile: number, format: PartFormat, borders: number[]) => {
+    await writer.write(`${name}.rowScale`, tiles.rowScale, 4 * TILE_ROWS * firstTile);
+    for (const [i, part] of tiles.parts.entries()) {
+      await writer.write(`${name}.${i}`, part, firstTile * tileBytes(format, borders[i + 1]! - borders[i]!));
+    }
+  };
 
   // Partial sums of fixed runs of rows, added up in their order: the mean does not depend on the number of workers.
   const means = new Map<string, number>();
@@ -137,27 +160,31 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     means.set(name, Math.fround(Math.max(mean, 1e-5)));
   }
 
-  await inLanes(pool, stepsOfAll(source, shapes), async ({ shape, step }) => {
+  await inLanes(pool, stepsOfAll(source, others), async ({ shape, step }) => {
     const { name, cols, segmented } = shape, { matrix } = step;
     const format = formats.get(name)!, borders = partBorders(cols, format, segmented);
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
     const gamma = keepTrits ? 1 : means.get(name) ?? 1;
     const job = await rowsJob(step, keepTrits ? 1 : matrix.scale);
     const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name) }));
-    const firstTile = step.begin / TILE_ROWS;
-    await writer.write(`${name}.rowScale`, tiles.rowScale, 4 * TILE_ROWS * firstTile);
-    for (const [i, part] of tiles.parts.entries()) {
-      await writer.write(`${name}.${i}`, part, firstTile * tileBytes(format, borders[i + 1]! - borders[i]!));
-    }
+    await write(name, tiles, step.begin / TILE_ROWS, format, borders);
     advance(step);
   });
+  for (const { name, cols, segmented } of rounded) {
+    const format = formats.get(name)!;
+    await write(name, await options.rounded!.tiles(name), 0, format, partBorders(cols, format, segmented));
+  }
   options.signal?.throwIfAborted();
   await writer.finish();
 
   const linears = shapes.filter(({ name }) => name.startsWith('layers.'));
   const bytes = [...layout.tensors].filter(([name]) => linears.some(linear => name.startsWith(`${linear.name}.`)))
     .reduce((sum, [, { begin, end }]) => sum + end - begin, 0);
-  return { bytesIn: source.bytes, bytesOut: writer.bytes, bitsPerWeight: 8 * bytes / weights(linears), bits };
+  const rowScales = linears.reduce((sum, { rows }) => sum + 4 * TILE_ROWS * Math.ceil(rows / TILE_ROWS), 0);
+  return {
+    bytesIn: source.bytes, bytesOut: writer.bytes, bits,
+    bitsPerWeight: 8 * bytes / weights(linears), bitsPerWeightAt2048: 8 * (bytes - rowScales) / weights(linears) + 32 / 2048,
+  };
 }
 
 /** The format that keeps a matrix as it is, if there is one. */

@@ -30,6 +30,8 @@ export interface TilesJob extends RowsJob {
   ternaryScale: number;
   /** Codes and parameters go into `format` as they are. */
   keep: boolean;
+  /** Layout 'planes': the parameters, where they are found already: for each tile f32[groups][planes + 1][16], s_0 … and z. */
+  params?: Float32Array;
 }
 
 /** Rows that somebody has quantised: uniform levels with 6-bit parameters, w = Ss sc (q - (2^P - 1) / 2) + Sc c. */
@@ -256,7 +258,8 @@ export class Packers {
       const scale = floats.subarray(at.rowScale / 4, at.rowScale / 4 + TILE_ROWS).fill(layout === 'ternary' ? job.ternaryScale : 1);
       if (layout === 'int8') this.wasm.int8RowScale(at.tile, cols, at.rowScale);
       if (layout === 'planes') {
-        this.wasm.hlqFit(at.tile, cols, planes, groupSize, at.fitted, at.scratch);
+        if (job.params) new Float32Array(this.memory.buffer, at.fitted, groups * groupParams / 4).set(job.params.subarray(t * groups * groupParams / 4, (t + 1) * groups * groupParams / 4));
+        else this.wasm.hlqFit(at.tile, cols, planes, groupSize, at.fitted, at.scratch);
         if (format.coding === 'i16') this.wasm.planesRowScale(at.fitted, groups, planes, at.rowScale);
       }
       parts.forEach((part, i) => {

@@ -1,6 +1,6 @@
 /** Vectors of all calibration tokens, by name [tokens][width]: in memory as long as they are few, else in a file. */
 import type { Crew } from './crew.js';
-import { values, type Matrix } from './matrix.js';
+import { newMatrix, values, type Matrix } from './matrix.js';
 import { Spill } from './spill.js';
 
 /** Bytes of all vectors together that stay in memory. */
@@ -11,14 +11,15 @@ export interface Chunk { first: number; tokens: number; sequences: readonly (rea
 
 export class Activations {
   private readonly kept = new Map<string, Float32Array>();
-  private constructor(private readonly crew: Crew, private readonly file: Spill | undefined) {}
+  private constructor(private readonly crew: Crew, private readonly tokens: number, private readonly widths: Record<string, number>, private readonly file: Spill | undefined) {}
 
   /** @param path where a file may be made */
   static async create(crew: Crew, tokens: number, widths: Record<string, number>, path: string | undefined): Promise<Activations> {
-    const lengths = Object.fromEntries(Object.entries(widths).map(([name, width]) => [name, tokens * width]));
-    const bytes = Object.values(lengths).reduce((sum, length) => sum + 4 * length, 0);
-    const store = new Activations(crew, path !== undefined && bytes > IN_MEMORY ? await Spill.create(path, lengths) : undefined);
-    if (!store.file) for (const [name, length] of Object.entries(lengths)) store.kept.set(name, new Float32Array(length));
+    const bytes = Object.values(widths).reduce((sum, width) => sum + 4 * width * tokens, 0);
+    const file = path !== undefined && bytes > IN_MEMORY ? await Spill.open(path, 'w+', lengthsOf(widths, tokens)) : undefined;
+    await file?.hide();
+    const store = new Activations(crew, tokens, widths, file);
+    if (!file) for (const [name, width] of Object.entries(widths)) store.kept.set(name, new Float32Array(width * tokens));
     return store;
   }
 
@@ -32,7 +33,28 @@ export class Activations {
     if (this.file) await this.file.write(name, begin, source);
     else this.kept.get(name)!.set(source, begin);
   }
+  /** Writes some of them into another file, or reads them from there. */
+  async transfer(way: 'read' | 'write', path: string, names: readonly string[], chunks: readonly Chunk[]): Promise<void> {
+    const widths = Object.fromEntries(names.map(name => [name, this.widths[name]!]));
+    const file = await Spill.open(path, way === 'read' ? 'r' : 'w+', lengthsOf(widths, this.tokens));
+    try {
+      for (const [name, width] of Object.entries(widths)) {
+        for (const chunk of chunks) {
+          await this.crew.within(async () => {
+            const matrix = newMatrix(this.crew, chunk.tokens, width), first = chunk.first * width;
+            if (way === 'write') await this.load(name, chunk, matrix);
+            await file[way](name, first, values(this.crew, matrix));
+            if (way === 'read') await this.save(name, chunk, matrix);
+          });
+        }
+      }
+    } finally {
+      await file.close();
+    }
+  }
   async close(): Promise<void> {
     await this.file?.close();
   }
 }
+
+const lengthsOf = (widths: Record<string, number>, tokens: number) => Object.fromEntries(Object.entries(widths).map(([name, width]) => [name, tokens * width]));

@@ -9,7 +9,7 @@ import { allocate } from './allocate.js';
 import { Crew } from './crew.js';
 import { Forward, halves, type Half } from './forward.js';
 import { copied, mirror, multiply, newMatrix, Store, subtract, t, values, zeros, type Matrix } from './matrix.js';
-import { prepareMetric, roundingScratch, roundMatrix, type Correction, type Format, type Recipe, type Rounded } from './rounding.js';
+import { noMetric, prepareMetric, roundingScratch, roundMatrix, type Correction, type Format, type Recipe, type Rounded } from './rounding.js';
 import { SAMPLE_TOKENS, sensitivities } from './sensitivity.js';
 import { WeightReader } from './weights.js';
 
@@ -27,16 +27,20 @@ export interface QuantiseOptions {
   /** Where activations may be put while it works. */
   spill?: string;
   signal?: AbortSignal;
+  /** Layers that are done already, and where to go on from. */
+  resumed?: { layers: number; formats: ReadonlyMap<string, Format>; restore(activations: Activations, chunks: readonly Chunk[]): Promise<void> };
   /** Called once, with the format of every matrix of the layers. */
-  onFormats?(formats: ReadonlyMap<string, Format>): Promise<void>;
+  onFormats?(formats: ReadonlyMap<string, Format>): void;
   /** Called with every matrix that is done; `values` [rows][cols] is what its codes mean, to be copied before the promise settles. */
   onMatrix(name: string, rounded: Rounded, format: Format, values: Float32Array): Promise<void>;
+  /** Called when a layer's matrices are done. */
+  onLayer?(layers: number, activations: Activations, chunks: readonly Chunk[]): Promise<void>;
   onProgress?(phase: 'measuring' | 'quantising', done: number, total: number): void;
 }
 
 export async function quantise(source: SourceModel, options: QuantiseOptions): Promise<void> {
   const { config } = source, { sequences, recipe, signal } = options;
-  const longest = Math.max(...sequences.map(ids => ids.length)), cols = linearShapes(config).map(shape => shape.cols);
+  const longest = Math.max(1, ...sequences.map(ids => ids.length)), cols = linearShapes(config).map(shape => shape.cols);
   const crew = await Crew.start(options.threads, bare => Math.max(bare.functions.attentionBytes!(longest),
     ...cols.map(n => roundingScratch(bare, n, options.format, recipe))));
   const onAbort = () => void crew.close(signal!.reason);
@@ -44,32 +48,54 @@ export async function quantise(source: SourceModel, options: QuantiseOptions): P
   let activations: Activations | undefined;
   try {
     signal?.throwIfAborted();
+    if (sequences.length === 0) return await roundAlone(crew, source, options);
     const chunks = [...intoChunks(sequences)], tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
     const forward = await Forward.create(crew, source, longest), weights = await WeightReader.create(source);
     const embed = await embedding(crew, weights, sequences, config.dim);
-    const formats = await crew.within(async () => {
+    const { resumed } = options, formats = resumed?.formats ?? await crew.within(async () => {
       const sample = sampleOf(sequences);
       return chooseFormats(source, options, async onProgress => sensitivities(crew, source, forward, weights, sample, embed(sample), onProgress));
     });
-    await options.onFormats?.(formats);
+    options.onFormats?.(formats);
 
     const widest = Math.max(config.nHeads * config.headDim, config.hiddenDim);
     activations = await Activations.create(crew, tokens, { exact: config.dim, rounded: config.dim, inner: widest }, options.spill);
-    for (const chunk of chunks) {
-      await crew.within(async () => {
-        const x = embed(chunk);
-        for (const name of ['exact', 'rounded']) await activations!.save(name, chunk, x);
-      });
-    }
+    if (resumed) await resumed.restore(activations, chunks);
+    else await begin(crew, activations, chunks, embed);
     const all = halves(config);
-    for (const [i, half] of all.entries()) {
+    for (const [i, half] of [...all.entries()].slice(2 * (resumed?.layers ?? 0))) {
       await crew.within(() => quantiseHalf({ crew, forward, weights, activations: activations!, chunks, tokens, source, formats, options }, half));
+      if (i % 2 === 1) await options.onLayer?.((i + 1) / 2, activations, chunks);
       options.onProgress?.('quantising', i + 1, all.length);
     }
   } finally {
     signal?.removeEventListener('abort', onAbort);
     await activations?.close();
     await crew.close();
+  }
+}
+
+/** Without data: matrix by matrix. */
+async function roundAlone(crew: Crew, source: SourceModel, { format, recipe, onFormats, onMatrix, onProgress }: QuantiseOptions): Promise<void> {
+  const weights = await WeightReader.create(source), matrices = linearShapes(source.config).filter(({ name }) => name.startsWith('layers.'));
+  onFormats?.(new Map(matrices.map(({ name }) => [name, format])));
+  for (const [i, { name, rows, cols }] of matrices.entries()) {
+    await crew.within(async () => {
+      const matrix = newMatrix(crew, rows, cols);
+      await weights.read(name, values(crew, matrix));
+      await onMatrix(name, await roundMatrix(crew, matrix, noMetric(crew, cols), null, 0, format, recipe), format, values(crew, matrix));
+    });
+    onProgress?.('quantising', i + 1, matrices.length);
+  }
+}
+
+/** Both streams start from the embeddings. */
+async function begin(crew: Crew, activations: Activations, chunks: readonly Chunk[], embed: (chunk: Chunk) => Matrix): Promise<void> {
+  for (const chunk of chunks) {
+    await crew.within(async () => {
+      const x = embed(chunk);
+      for (const name of ['exact', 'rounded']) await activations.save(name, chunk, x);
+    });
   }
 }
 

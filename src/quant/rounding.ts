@@ -27,6 +27,7 @@ const plain = { starts: 4, rounds: 15, weighted: 1, fixedCodes: 0, refits: 0, pa
 export const recipes = {
   best: { damping: 0.03, correction: 0.75, ordered: true, search: { ...plain, refits: 4, passes: 2, joint: 1, sweeps: 4 } },
   gptq: { damping: 0.05, correction: 0, ordered: false, search: plain },
+  rtn: { damping: 0, correction: 0, ordered: false, search: { ...plain, starts: 1, rounds: 1, weighted: 0, sweeps: 1 } },
   elutq: { damping: 0.01, correction: 0, ordered: false, search: { ...plain, starts: 1, rounds: 10, weighted: 0, fixedCodes: 1 } },
 } satisfies Record<string, Recipe>;
 
@@ -44,8 +45,15 @@ export interface Rounded {
 /** Parameters of a group. */
 export const paramsOf = ({ levels, planes }: Format): number => levels === 'uniform' ? 2 : planes + 1;
 
-/** H of one input of a layer, damped, in processing order, with its factor. Lives in memory taken from the crew. */
-export interface Metric { order: Uint32Array; orderAt: number; inverseAt: number; h: Matrix; v: Matrix }
+/** H of one input of a layer, damped, in processing order, with its factor; without them: the identity. Lives in memory taken from the crew. */
+export interface Metric { orderAt: number; inverseAt: number; h: Matrix; v: Matrix }
+
+/** Without data: columns in their own order. */
+export function noMetric(crew: Crew, n: number): Metric {
+  const orderAt = crew.take(4 * n), none = { at: 0, rows: 0, cols: 0 };
+  crew.words(orderAt, n).set(Uint32Array.from({ length: n }, (_, i) => i));
+  return { orderAt, inverseAt: orderAt, h: none, v: none };
+}
 
 /**
  * @param gram X̂ᵀX̂, whole
@@ -65,7 +73,7 @@ export async function prepareMetric(crew: Crew, gram: Matrix, tokens: number, gr
   const h = newMatrix(crew, n, n), v = newMatrix(crew, n, n);
   for (const one of [h, v]) await crew.run('arrange', [one.at, gram.at, n, n, orderAt, orderAt, 1 / tokens, lambda], tasksOf(n));
   await factor(crew, v);
-  return { order, orderAt, inverseAt, h, v };
+  return { orderAt, inverseAt, h, v };
 }
 
 function processingOrder(diagonal: Float64Array, groupSize: number, ordered: boolean): Uint32Array {

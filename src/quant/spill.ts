@@ -1,4 +1,4 @@
-/** Named arrays of f32 in a file that nobody sees: it is gone when it is closed, or when the process ends. */
+/** Named arrays of f32 in a file. */
 import { FileAccessError } from '../errors.js';
 import { builtin } from '../platform/builtin.js';
 
@@ -6,12 +6,12 @@ export class Spill {
   private constructor(private readonly path: string, private readonly handle: Awaited<ReturnType<typeof import('node:fs/promises').open>>,
     private readonly starts: ReadonlyMap<string, number>) {}
 
-  /** @param lengths numbers in each array */
-  static async create(path: string, lengths: Record<string, number>): Promise<Spill> {
-    const { open, rm } = builtin('node:fs/promises');
-    const handle = await attempt(path, open(path, 'w+'));
-    // Where a file can lose its name while it is open, nothing is left even after a crash.
-    await rm(path).catch(() => {});
+  /**
+   * @param flags 'w+' for a new file, 'r' for one that is there
+   * @param lengths numbers in each array
+   */
+  static async open(path: string, flags: 'w+' | 'r', lengths: Record<string, number>): Promise<Spill> {
+    const handle = await attempt(path, builtin('node:fs/promises').open(path, flags));
     const starts = new Map<string, number>();
     let end = 0;
     for (const [name, length] of Object.entries(lengths)) {
@@ -29,9 +29,11 @@ export class Spill {
     await this.transfer('write', name, first, source);
   }
   async close(): Promise<void> {
-    const { rm } = builtin('node:fs/promises');
     await this.handle.close();
-    await rm(this.path, { force: true });
+  }
+  /** Takes the file's name away: it is gone when it is closed, or when the process ends. */
+  async hide(): Promise<void> {
+    await builtin('node:fs/promises').rm(this.path, { force: true });
   }
 
   private async transfer(way: 'read' | 'write', name: string, first: number, { buffer, byteOffset, byteLength }: Float32Array): Promise<void> {
