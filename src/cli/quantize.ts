@@ -1,16 +1,23 @@
 /** `lutra quantize`: a model in another format to a packed file. */
-import { Command } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { BadArgumentError } from '../errors.js';
 import { detect } from '../formats/detect.js';
-import { pack, type PackOptions, type PackStats } from '../pack/pack.js';
+import type { SourceModel } from '../formats/source.js';
+import { pack, type Bits, type PackOptions, type PackStats } from '../pack/pack.js';
 import { fileSink } from '../platform/platform.js';
-import { choice, GROUPS, jsonOption, level, LEVELS, wholeNumber } from './options.js';
-import { bytes, interrupt, printJson, progressBar } from './terminal.js';
+import { quantizeModel, type Method } from '../quant/model.js';
+import { choice, GROUPS, jsonOption, LEVELS, wholeNumber } from './options.js';
+import { bytes, interrupt, printJson, progressBar, say } from './terminal.js';
 
 interface QuantizeOptions {
   output: string;
-  bits?: PackOptions['bits'];
-  group?: number;
+  bits?: Bits | number;
+  size?: number;
+  group?: 32 | 64 | 128;
+  method?: Method | 'hlq';
+  calibration?: string[];
+  calibrationTokens: number;
+  resume?: true;
   coding?: PackOptions['coding'];
   tokenizer?: string;
   threads?: number;
@@ -19,42 +26,93 @@ interface QuantizeOptions {
 
 export function quantizeCommand(): Command {
   return new Command('quantize')
-    .description('Packs a model into a file that loads as it is.')
+    .description('Packs a model into a file that loads as it is; calibrated, 2 bits still read as English.')
     .argument('<source>', 'a GGUF file, a llama2.c checkpoint, or the folder of a Hugging Face model')
     .requiredOption('-o, --output <file>', 'the packed file')
-    .addOption(choice('--bits <level>', 'bits per weight; exact: the values of the source (default: exact for GGUF, ternary for ternary models, otherwise 4)', LEVELS, level))
-    .addOption(choice('--group <n>', 'columns that share a scale (default: 64)', GROUPS, Number))
-    .addOption(choice('--coding <name>', 'how scales are stored (default: i16)', ['i16', 'f16', 'f32'], text => text))
+    .addOption(new Option('--bits <level>', `bits per weight (${LEVELS.join(', ')}; calibrated also a mean such as 2.5); exact: the values of the source (default: exact for GGUF, ternary for ternary models, otherwise 4)`).argParser(level))
+    .addOption(new Option('--size <size>', 'bits that make the file at most so large, such as 60MB').argParser(size).conflicts('bits'))
+    .addOption(choice('--group <n>', 'columns that share a scale (default: 64; method best below 4 bits 32)', GROUPS, Number))
+    .addOption(choice('--method <name>', 'how 1 to 4 bits are found (default: best with a calibration, else hlq)', ['rtn', 'hlq', 'elutq', 'gptq', 'best'], text => text))
+    .option('--calibration <file>', 'text the model should do well on, a JSON array of texts, or self: what the model says itself; can be repeated', (file: string, files: string[] = []) => [...files, file])
+    .option('--calibration-tokens <n>', 'tokens of it, in all', wholeNumber(1), 32768)
+    .option('--resume', 'go on after the last layer that an interrupted run has finished')
+    .addOption(choice('--coding <name>', 'how the scales of hlq are stored (default: i16)', ['i16', 'f16', 'f32'], text => text))
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
-    .option('-t, --threads <n>', 'workers (default: one for each core)', wholeNumber(1))
+    .option('-t, --threads <n>', 'threads (default: one for each core); the file does not depend on it', wholeNumber(1))
     .addOption(jsonOption())
-    .addHelpText('after', '\nExample:\n  lutra quantize stories15M.bin -o stories15M.lutra.safetensors --bits 4 --group 64')
+    .addHelpText('after', '\nExamples:\n  lutra quantize stories15M.bin -o stories15M.lutra.safetensors --bits 4 --group 64\n'
+      + '  lutra quantize model.gguf -o model.lutra.safetensors --bits 2.5 --calibration texts.txt')
     .action(async (path: string, options: QuantizeOptions) => {
-      const stats = await quantize(path, options);
-      const { bytesIn, bytesOut, bitsPerWeight } = stats;
-      if (options.json) printJson({ bytesIn, bytesOut, bitsPerWeight });
+      const { bytesIn, bytesOut, bitsPerWeight, bitsPerWeightAt2048 } = await quantize(path, options);
+      if (options.json) printJson({ bytesIn, bytesOut, bitsPerWeight, bitsPerWeightAt2048 });
       else process.stdout.write(`${options.output}: ${bytes(bytesIn)} -> ${bytes(bytesOut)}, ${bitsPerWeight.toFixed(2)} bits per weight\n`);
     });
 }
 
-async function quantize(path: string, { output, bits, group, coding, tokenizer, threads }: QuantizeOptions): Promise<PackStats> {
+/** A named level, or a mean number of bits. */
+function level(text: string): Bits | number {
+  if (LEVELS.includes(text)) return (/^\d$/.test(text) ? Number(text) : text) as Bits;
+  if (/^\d\.\d+$/.test(text) && Number(text) >= 2 && Number(text) <= 4) return Number(text);
+  throw new InvalidArgumentError(`Allowed: ${LEVELS.join(', ')}, or a mean from 2 to 4.`);
+}
+
+function size(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kMG]?)B?$/i.exec(text);
+  if (!match) throw new InvalidArgumentError('Not a size such as 60MB.');
+  return Math.floor(Number(match[1]) * { '': 1, k: 1e3, m: 1e6, g: 1e9 }[match[2]!.toLowerCase()]!);
+}
+
+async function quantize(path: string, options: QuantizeOptions): Promise<PackStats> {
+  const { tokenizer, calibration } = options, method = options.method ?? (calibration ? 'best' : 'hlq');
+  const wrong = (option: string, problem: string, hint: string) => { throw new BadArgumentError(option, problem, hint); };
+  if (calibration && (method === 'hlq' || method === 'rtn')) wrong('--calibration', `method ${method} looks at no text`, 'Use --method best, gptq or elutq.');
+  if (method !== 'hlq' && options.coding) wrong('--coding', `method ${method} has a coding of its own`, 'Leave it out.');
+  if (method === 'hlq' && options.resume) wrong('--resume', 'packing without a calibration is never resumed', 'Leave it out.');
+  if (method === 'hlq' && (options.size !== undefined || (typeof options.bits === 'number' && !Number.isInteger(options.bits)))) {
+    wrong(options.size === undefined ? '--bits' : '--size', 'bits that differ from matrix to matrix need a calibration', 'Give --calibration FILE, or --calibration self.');
+  }
   const found = await detect(path, { ...(tokenizer && { tokenizer }) });
   if ('packed' in found) {
     await found.packed.close();
     throw new BadArgumentError('source', `${path} is packed already`, 'Give the model it was packed from.');
   }
   const bar = progressBar();
+  const onProgress = (phase: string, done: number, total: number) => bar.update(phase, done, total);
   try {
-    return await pack(found.source, {
-      ...(bits && { bits }),
-      ...(group && { groupSize: group }),
-      ...(coding && { coding }),
-      ...(threads && { threads }),
-      onProgress: (done, total) => bar.update('packing', done, total),
-      signal: interrupt(),
-    }, await fileSink(output));
+    return method === 'hlq' ? await packPlain(found.source, options, onProgress) : await calibrate(found.source, method, options, onProgress);
   } finally {
     bar.end();
     await found.source.close();
+  }
+}
+
+async function packPlain(source: SourceModel, { output, bits, group, coding, threads }: QuantizeOptions, onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
+  return pack(source, {
+    ...(bits && { bits: bits as Bits }),
+    ...(group && { groupSize: group }),
+    ...(coding && { coding }),
+    ...(threads && { threads }),
+    onProgress: (done, total) => onProgress('packing', done, total),
+    signal: interrupt(),
+  }, await fileSink(output));
+}
+
+async function calibrate(source: SourceModel, method: Method, { output, bits, size, group, calibration = [], calibrationTokens, resume, threads }: QuantizeOptions,
+  onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
+  if (size === undefined && (bits === undefined || typeof bits !== 'number' || bits > 4)) {
+    throw new BadArgumentError('--bits', `method ${method} is for 1 to 4 bits`, 'Give --bits 2, 2.5, 3 or 4, or --size.');
+  }
+  try {
+    return await quantizeModel(source, output, {
+      method, calibration, calibrationTokens, resume: resume ?? false,
+      ...(size === undefined ? { bits: bits as number } : { size }),
+      ...(group && { groupSize: group }),
+      ...(threads && { threads }),
+      onProgress,
+      signal: interrupt(),
+    });
+  } catch (error) {
+    if (interrupt().aborted) say(`Stopped. If a layer was finished, the same command with --resume goes on from there (${output}.partial).`);
+    throw error;
   }
 }

@@ -22,23 +22,35 @@ export interface Progress {
   end(): void;
 }
 
-/** A bar on stderr while work takes longer than a moment; nothing where stderr is no terminal. */
+/** A bar on stderr while work takes longer than a moment; nothing where stderr is no terminal. Long work says how much time is left. */
 export function progressBar(): Progress {
   if (!process.stderr.isTTY) return { update() {}, end() {} };
   const begin = performance.now();
-  let bar: SingleBar | undefined;
+  let bar: SingleBar | undefined, phase = { name: '', begin, done: 0 };
+  const timeLeft = (name: string, done: number, total: number) => {
+    const now = performance.now();
+    if (name.split(' ')[0] !== phase.name) phase = { name: name.split(' ')[0]!, begin: now, done };
+    const seconds = (now - phase.begin) / 1000, left = seconds / (done - phase.done) * (total - done);
+    return seconds > 5 && Number.isFinite(left) ? `, ${duration(left)} left` : '';
+  };
   return {
     update(name, done, total) {
+      const left = timeLeft(name, done, total);
       if (performance.now() - begin < 300) return;
       if (!bar) {
-        bar = new SingleBar({ stream: process.stderr, format: '{name} [{bar}] {percentage} %', barCompleteChar: '#', barIncompleteChar: '-', barsize: 30, clearOnComplete: true, hideCursor: null });
-        bar.start(total, done, { name });
+        bar = new SingleBar({ stream: process.stderr, format: '{name} [{bar}] {percentage} %{left}', barCompleteChar: '#', barIncompleteChar: '-', barsize: 30, clearOnComplete: true, hideCursor: null });
+        bar.start(total, done, { name, left });
       }
       bar.setTotal(total);
-      bar.update(done, { name });
+      bar.update(done, { name, left });
     },
     end() { bar?.stop(); },
   };
+}
+
+function duration(seconds: number): string {
+  const minutes = Math.round(seconds / 60);
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : minutes < 90 ? `${minutes} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 export function bytes(count: number): string {
