@@ -40,7 +40,7 @@ export function quantizeCommand(): Command {
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .option('-t, --threads <n>', 'threads (default: one for each core); the file does not depend on it', wholeNumber(1))
     .addOption(jsonOption())
-    .addHelpText('after', '\nExamples:\n  lutra quantize stories15M.bin -o stories15M.lutra.safetensors --bits 4 --group 64\n'
+    .addHelpText('after', '\nExample:\n  lutra quantize stories15M.bin -o stories15M.lutra.safetensors --bits 4 --group 64\n'
       + '  lutra quantize model.gguf -o model.lutra.safetensors --bits 2.5 --calibration texts.txt')
     .action(async (path: string, options: QuantizeOptions) => {
       const { bytesIn, bytesOut, bitsPerWeight, bitsPerWeightAt2048 } = await quantize(path, options);

@@ -39,8 +39,8 @@ export async function calibrationSequences(source: SourceModel, { from, tokens, 
 
 /** Documents from their own start with BOS, or windows of one text. */
 function fromText(tokenizer: Tokenizer, config: ModelConfig, file: string, text: string, longest: number): number[][] {
-  if (file.endsWith('.json')) return documents(file, text).map(one => tokenizer.encode(one, true).slice(0, longest)).filter(ids => ids.length > 1);
-  const ids = tokenizer.encode(text, false), bos = config.addBos ? [config.bosId!] : [], step = longest - bos.length;
+  if (file.endsWith('.json')) return documents(file, text).map(one => tokenizer.encode(one, { addBos: true }).slice(0, longest)).filter(ids => ids.length > 1);
+  const ids = tokenizer.encode(text, { addBos: false }), bos = config.addBos ? [config.bosId!] : [], step = longest - bos.length;
   const windows = Array.from({ length: Math.max(1, Math.floor(ids.length / step)) }, (_, i) => [...bos, ...ids.slice(i * step, (i + 1) * step)]);
   return windows.filter(window => window.length > 1);
 }
