@@ -1,9 +1,10 @@
 // The packers: pure functions on byte ranges the caller gives. Nothing here allocates or keeps state between calls;
 // memory is imported and belongs to the caller from `heapBase()` on.
-export { rowFromF32, rowFromF16, rowFromBf16, rowFromQ8, rowFromTernary2 } from './rows';
+export { rowFromF32, rowFromF16, rowFromBf16, rowFromQ8, rowFromTernary2, rowFromI2S } from './rows';
 export {
   splitQ4_0, splitQ4_1, splitQ5_0, splitQ5_1, splitQ8_0, splitQ2_K, splitQ3_K, splitQ4_K, splitQ5_K, splitQ6_K, splitTQ1_0, splitTQ2_0, rowFromCodes,
 } from './gguf';
+export { splitGptq2, splitGptq3, splitGptq4, splitGptq8 } from './gptq';
 export { int8FromCodes, ternaryFromCodes } from './exact';
 export { uniformFromPairs, uniformFromSmall, pairsFromSmall, tileFromUniform } from './uniform';
 export { rowFromElutq, planesFromElutq, elutqFromPlanes, halvesFinite, halvesFromF32 } from './elutq';

@@ -56,3 +56,14 @@ export function rowFromTernary2(src: usize, scales: usize, dst: usize, cols: i32
     store<f32>(dst + (<usize>i << 2), q == 3 ? f32.NaN : <f32>(q - 1));
   }
 }
+
+/**
+ * bitnet.cpp's I2_S: 2-bit fields q = t + 1, 128 in 32 bytes; byte j of a block holds columns j, j + 32, j + 64, j + 96, the
+ * first in its highest bits. Trits as above.
+ */
+export function rowFromI2S(src: usize, scales: usize, dst: usize, cols: i32, phase: i32, param: i32): void {
+  for (let i = 0; i < cols; i++) {
+    const q = (<i32>load<u8>(src + <usize>(((i >> 7) << 5) + (i & 31))) >> (6 - ((i >> 4) & 6))) & 3;
+    store<f32>(dst + (<usize>i << 2), q == 3 ? f32.NaN : <f32>(q - 1));
+  }
+}

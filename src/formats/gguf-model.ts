@@ -1,33 +1,50 @@
-/** GGUF files of the Llama architecture, whole or split. */
+/** GGUF files of Llama's relatives, whole or split. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
 import { openFile } from '../platform/platform.js';
 import { readBytes } from './bytes.js';
 import { checkConfig } from './config.js';
 import { readGguf, type Gguf, type GgufTensor, type Metadata } from './gguf.js';
 import { readGgufTokenizer } from './gguf-tokenizer.js';
-import { linearShapes, vectorLengths } from './packed.js';
+import { ROPE_DIVISORS, extrasOf, linearShapes, vectorLengths } from './packed.js';
 import { adjacentPairRow, type Encoding, type SourceMatrix, type SourceModel } from './source.js';
-import type { ByteSource, ModelConfig } from './types.js';
+import type { ByteSource, ModelConfig, RopeScaling } from './types.js';
 
 /** Of the model, for people. */
 const LONGEST_NAME = 200;
 
 const encodings: Record<string, Encoding> = {
   F32: 'f32', F16: 'f16', BF16: 'bf16', Q4_0: 'q4_0', Q4_1: 'q4_1', Q5_0: 'q5_0', Q5_1: 'q5_1', Q8_0: 'q8_0',
-  Q2_K: 'q2_k', Q3_K: 'q3_k', Q4_K: 'q4_k', Q5_K: 'q5_k', Q6_K: 'q6_k', TQ1_0: 'tq1_0', TQ2_0: 'tq2_0',
+  Q2_K: 'q2_k', Q3_K: 'q3_k', Q4_K: 'q4_k', Q5_K: 'q5_k', Q6_K: 'q6_k', TQ1_0: 'tq1_0', TQ2_0: 'tq2_0', I2_S: 'i2_s',
 };
 
-const names: Record<string, string> = {
+interface Architecture {
+  /** Vectors that all layers have beyond Llama's. Biases are taken where they are. */
+  extras: string[];
+  activation: ModelConfig['activation'];
+  /** llama.cpp's converter interleaves the halves of each head of q and k. */
+  interleaved?: true;
+}
+const subNorms = ['attn.subNorm', 'ffn.subNorm'];
+const architectures: Record<string, Architecture> = {
+  llama: { extras: [], activation: 'silu', interleaved: true }, // and Mistral, SmolLM, Falcon 3
+  qwen2: { extras: ['attn.q.bias', 'attn.k.bias', 'attn.v.bias'], activation: 'silu' },
+  qwen3: { extras: ['attn.qNorm', 'attn.kNorm'], activation: 'silu' },
+  bitnet: { extras: subNorms, activation: 'silu' },
+  'bitnet-25': { extras: subNorms, activation: 'relu2' },
+  'bitnet-b1.58': { extras: subNorms, activation: 'relu2' },
+};
+
+const layerNames: Record<string, string> = {
   'attn.q': 'attn_q', 'attn.k': 'attn_k', 'attn.v': 'attn_v', 'attn.o': 'attn_output', 'ffn.gate': 'ffn_gate', 'ffn.up': 'ffn_up', 'ffn.down': 'ffn_down',
-  'attn.norm': 'attn_norm', 'ffn.norm': 'ffn_norm',
+  'attn.norm': 'attn_norm', 'ffn.norm': 'ffn_norm', 'attn.qNorm': 'attn_q_norm', 'attn.kNorm': 'attn_k_norm',
+  'attn.subNorm': 'attn_sub_norm', 'ffn.subNorm': 'ffn_sub_norm',
 };
+const topNames: Record<string, string> = { embedding: 'token_embd', norm: 'output_norm', head: 'output', [ROPE_DIVISORS]: 'rope_freqs' };
 
-/** `layers.3.attn.q` -> `blk.3.attn_q.weight` */
+/** `layers.3.attn.q` -> `blk.3.attn_q.weight`, `layers.3.attn.q.bias` -> `blk.3.attn_q.bias` */
 function ggufName(name: string): string {
-  const top = { embedding: 'token_embd', norm: 'output_norm', head: 'output' }[name];
-  if (top) return `${top}.weight`;
-  const [, layer, rest] = /^layers\.(\d+)\.(.+)$/.exec(name)!;
-  return `blk.${layer}.${names[rest!]}.weight`;
+  const [, layer, rest, bias] = /^(?:layers\.(\d+)\.)?(.+?)(\.bias)?$/.exec(name)!;
+  return `${layer === undefined ? topNames[rest!] : `blk.${layer}.${layerNames[rest!]}`}${bias ?? '.weight'}`;
 }
 
 /** `file` is closed by the model's `close()`, or by the caller when this rejects. */
@@ -36,14 +53,15 @@ export async function importGguf(file: ByteSource): Promise<SourceModel> {
   try {
     const { metadata, tensors } = await readParts(file, others);
     const architecture = metadata.string('general.architecture');
-    if (architecture !== 'llama') {
-      throw new UnsupportedFormatError(file.name, 'general.architecture', `${JSON.stringify(architecture ?? null)} is not supported`, 'Models of architecture "llama" are.');
+    const known = architecture !== undefined && Object.hasOwn(architectures, architecture) ? architectures[architecture] : undefined;
+    if (!known) {
+      throw new UnsupportedFormatError(file.name, 'general.architecture', `${JSON.stringify(architecture ?? null)} is not supported`, `Known are ${Object.keys(architectures).join(', ')}.`);
     }
     const { tokenizerJson, chat, ...tokens } = readGgufTokenizer(metadata, file.name);
-    const config = readConfig(metadata, tensors, tokens, file.name);
+    const config = readConfig(metadata, tensors, tokens, architecture!, known, file.name);
     const files = [file, ...others], name = metadata.string('general.name')?.slice(0, LONGEST_NAME);
     return {
-      config, tokenizerJson, chat, ...await collect(tensors, config, file.name), defaultBits: 'exact',
+      config, tokenizerJson, chat, ...await collect(tensors, config, known, file.name), defaultBits: 'exact',
       bytes: files.reduce((sum, { size }) => sum + size, 0),
       provenance: { format: 'GGUF', ...(name && { name }) },
       close: async () => { await Promise.all(files.map(one => one.close())); },
@@ -82,21 +100,22 @@ async function readParts(file: ByteSource, others: ByteSource[]): Promise<Gguf> 
   return { metadata: first.metadata, tensors };
 }
 
-function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size, bosId, addBos, eosIds }: Tokens, path: string): ModelConfig {
-  const refuse = (field: string, problem: string, hint: string): never => { throw new UnsupportedFormatError(path, field, problem, hint); };
+function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size, bosId, addBos, eosIds }: Tokens,
+  architecture: string, { activation }: Architecture, path: string): ModelConfig {
+  const refuse: Refuse = (field, problem, hint) => { throw new UnsupportedFormatError(path, field, problem, hint); };
   const embedding = tensors.get('token_embd.weight');
   if (!embedding) return refuse('token_embd.weight', 'there is no such tensor: a vocabulary without a model?', 'Give a file that holds the whole model.');
 
-  const number = (key: string) => metadata.number(`llama.${key}`);
+  const number = (key: string) => metadata.number(`${architecture}.${key}`);
   const required = (key: string) => {
     const value = number(key);
-    if (value === undefined) throw new BadModelFileError(path, `llama.${key}`, 'is missing');
+    if (value === undefined) throw new BadModelFileError(path, `${architecture}.${key}`, 'is missing');
     return value;
   };
-  const nHeads = required('attention.head_count'), dim = required('embedding_length');
-  const headDim = number('attention.key_length') ?? dim / nHeads;
+  const nHeads = required('attention.head_count'), dim = required('embedding_length'), contextLength = required('context_length');
+  const headDim = number('attention.key_length') ?? dim / nHeads, window = number('attention.sliding_window') ?? 0;
   const config = checkConfig({
-    architecture: 'llama',
+    architecture,
     dim,
     hiddenDim: required('feed_forward_length'),
     nLayers: required('block_count'),
@@ -104,39 +123,59 @@ function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size
     nHeadsKv: number('attention.head_count_kv') ?? nHeads,
     headDim,
     vocabSize: embedding.dims[1],
-    contextLength: required('context_length'),
+    contextLength,
     normEps: required('attention.layer_norm_rms_epsilon'),
     ropeTheta: number('rope.freq_base') ?? 10000,
-    activation: 'silu',
+    ropeScaling: readScaling(metadata, architecture, contextLength, refuse),
+    slidingWindow: window === 0 || window >= contextLength ? null : window,
+    activation,
     tiedHead: !tensors.has('output.weight'),
     bosId, eosIds, addBos,
   }, path);
   if (size !== config.vocabSize) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${size} tokens, token_embd.weight has ${config.vocabSize} rows`);
-  if (config.nLayers > tensors.size) throw new BadModelFileError(path, 'llama.block_count', `${config.nLayers} layers, ${tensors.size} tensors`);
+  if (config.nLayers > tensors.size) throw new BadModelFileError(path, `${architecture}.block_count`, `${config.nLayers} layers, ${tensors.size} tensors`);
 
   // What the engine would compute wrongly.
-  const scaling = metadata.string('llama.rope.scaling.type') ?? 'none';
-  if (scaling !== 'none') refuse('llama.rope.scaling.type', `${JSON.stringify(scaling)} is not supported`, 'Use a model with plain rotary embeddings.');
-  if (tensors.has('rope_freqs.weight')) refuse('rope_freqs.weight', 'scaled rotary embeddings (Llama 3.1 and later) are not supported', 'Use a model with plain rotary embeddings.');
   const plain: [key: string, value: number, hint: string][] = [
     ['attention.value_length', headDim, 'Use a model whose keys and values are equally long.'],
     ['rope.dimension_count', headDim, 'Use a model that rotates whole heads.'],
-    ['rope.scale_linear', 1, 'Use a model with plain rotary embeddings.'],
     ['expert_count', 0, 'Use a model without experts.'],
-    ['attention.sliding_window', 0, 'Use a model with full attention.'],
   ];
   for (const [key, value, hint] of plain) {
     const actual = number(key) ?? value;
-    if (actual !== value) refuse(`llama.${key}`, `${actual} is not supported, only ${value}`, hint);
+    if (actual !== value) refuse(`${architecture}.${key}`, `${actual} is not supported, only ${value}`, hint);
   }
   return config;
+}
+
+type Refuse = (field: string, problem: string, hint: string) => never;
+
+/** Llama 3's scaling comes as a tensor of divisors instead. */
+function readScaling(metadata: Metadata, architecture: string, contextLength: number, refuse: Refuse): RopeScaling | null {
+  const key = (name: string) => `${architecture}.rope.${name}`, number = (name: string) => metadata.number(key(name));
+  const type = metadata.string(key('scaling.type')), factor = number('scaling.factor') ?? number('scale_linear') ?? 1;
+  switch (type) {
+    case 'none': return null;
+    case undefined: case 'linear': return factor === 0 || factor === 1 ? null : { type: 'linear', factor };
+    case 'yarn': {
+      for (const [name, plain] of [['scaling.attn_factor', 1], ['scaling.yarn_attn_factor', 1], ['scaling.yarn_ext_factor', 1], ['scaling.yarn_log_multiplier', 0]] as const) {
+        const value = number(name) ?? plain;
+        if (value !== plain) refuse(key(name), `${value} is not supported, only ${plain}`, 'Use a model with the usual kind of yarn.');
+      }
+      return {
+        type, factor, originalLength: number('scaling.original_context_length') ?? contextLength,
+        low: number('scaling.yarn_beta_slow') ?? 1, high: number('scaling.yarn_beta_fast') ?? 32, truncate: true, attention: null,
+      };
+    }
+    default: return refuse(key('scaling.type'), `${JSON.stringify(type)} is not supported`, 'linear and yarn are, and the divisors of Llama 3.');
+  }
 }
 
 type Tokens = Omit<ReturnType<typeof readGgufTokenizer>, 'tokenizerJson' | 'chat'>;
 
 /** Tensors -> matrices and norms. Every tensor must find its place. */
-async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, path: string): Promise<Pick<SourceModel, 'matrices' | 'vectors'>> {
-  const used = new Set<string>();
+async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, architecture: Architecture, path: string): Promise<Pick<SourceModel, 'matrices' | 'vectors'>> {
+  const used = new Set<string>(), { interleaved } = architecture;
   const find = (name: string, dims: number[]): GgufTensor => {
     const tensor = tensors.get(name);
     if (!tensor) throw new BadModelFileError(path, name, 'is missing');
@@ -150,17 +189,25 @@ async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, pa
     const encoding = encodings[type.name];
     if (!encoding) throw new UnsupportedFormatError(file.name, tensorName, `weights of type ${type.name}`, `${Object.keys(encodings).join(', ')} are read: use the model in one of these.`);
     const length = cols / type.elements * type.bytes;
-    // llama.cpp's converter interleaves the halves of each head.
-    const row = /attn\.[qk]$/.test(name) ? (r: number) => adjacentPairRow(r, config.headDim) : (r: number) => r;
-    matrices.set(name, { name: tensorName, rows, cols, encoding, codes: { file, length, offset: r => begin + length * row(r) } });
+    const row = interleaved && /attn\.[qk]$/.test(name) ? (r: number) => adjacentPairRow(r, config.headDim) : (r: number) => r;
+    const scale = encoding === 'i2_s' ? await i2sScale(file, begin + rows * length, tensorName) : 1;
+    matrices.set(name, { name: tensorName, rows, cols, encoding, scale, codes: { file, length, offset: r => begin + length * row(r) } });
   }
-  for (const [name, length] of vectorLengths(config, new Set())) {
+  for (const [name, length] of vectorLengths(config, new Set([...architecture.extras, ...extrasOf(one => tensors.has(ggufName(one)))]))) {
     const tensorName = ggufName(name), { type, file, begin } = find(tensorName, [length]);
-    if (type.name !== 'F32') throw new UnsupportedFormatError(file.name, tensorName, `a norm of type ${type.name}`, 'Norms of type F32 are read: convert the model with current tools.');
-    vectors.set(name, new Float32Array((await readBytes(file, begin, 4 * length, tensorName)).buffer));
+    if (type.name !== 'F32') throw new UnsupportedFormatError(file.name, tensorName, `a vector of type ${type.name}`, 'Norms and biases of type F32 are read: convert the model with current tools.');
+    const values = new Float32Array((await readBytes(file, begin, 4 * length, tensorName)).buffer);
+    vectors.set(name, interleaved && /attn\.[qk]\.bias$/.test(name) ? values.map((_, r) => values[adjacentPairRow(r, config.headDim)]!) : values);
   }
   for (const [name, { file }] of tensors) {
-    if (!used.has(name)) throw new UnsupportedFormatError(file.name, name, 'a tensor that plain Llama models do not have', 'The model would compute something else.');
+    if (!used.has(name)) throw new UnsupportedFormatError(file.name, name, `a tensor that other ${config.architecture} models do not have`, 'The model would compute something else.');
   }
   return { matrices, vectors };
+}
+
+/** One scale for the matrix, behind its codes. */
+async function i2sScale(file: ByteSource, offset: number, name: string): Promise<number> {
+  const scale = new DataView((await readBytes(file, offset, 4, name)).buffer).getFloat32(0, true);
+  if (!(scale > 0 && scale < Infinity)) throw new BadModelFileError(file.name, name, `${scale} is no scale`);
+  return scale;
 }

@@ -27,6 +27,8 @@ export interface GgufType {
   /** Weights in a block, and the block's bytes. */
   elements: number;
   bytes: number;
+  /** Bytes behind the last block (I2_S: its scale, and room). */
+  tail?: number;
 }
 
 export interface GgufTensor {
@@ -49,8 +51,13 @@ const types = new Map<number, GgufType>(([
   [16, 'IQ2_XXS', 256, 66], [17, 'IQ2_XS', 256, 74], [18, 'IQ3_XXS', 256, 98], [19, 'IQ1_S', 256, 50], [20, 'IQ4_NL', 32, 18],
   [21, 'IQ3_S', 256, 110], [22, 'IQ2_S', 256, 82], [23, 'IQ4_XS', 256, 136], [29, 'IQ1_M', 256, 56],
   [24, 'I8', 1, 1], [25, 'I16', 1, 2], [26, 'I32', 1, 4], [27, 'I64', 1, 8], [28, 'F64', 1, 8],
-  [30, 'BF16', 1, 2], [34, 'TQ1_0', 256, 54], [35, 'TQ2_0', 256, 66],
-] as const).map(([id, name, elements, bytes]) => [id, { name, elements, bytes }]));
+  [30, 'BF16', 1, 2], [34, 'TQ1_0', 256, 54], [35, 'TQ2_0', 256, 66], [36, 'I2_S', 128, 32, 32],
+] as const).map(([id, name, elements, bytes, tail = 0]) => [id, { name, elements, bytes, tail }]));
+/** Ids that no two programs agree on, or that have been withdrawn; what each may be. */
+const ambiguous: Record<number, string> = {
+  31: 'Q4_0_4_4', 32: 'Q4_0_4_8', 33: 'Q4_0_8_8', 37: 'IQ4_NL_4_8 or bitnet.cpp\'s I8_S', 38: 'IQ4_NL_8_8 or bitnet.cpp\'s TL1',
+  39: 'MXFP4 or bitnet.cpp\'s TL2', 40: 'NVFP4', 41: 'Q1_0',
+};
 
 const STRING = 8, ARRAY = 9;
 
@@ -159,16 +166,31 @@ function parse(reader: ByteReader, file: ByteSource): Gguf {
   for (let i = 0; i < nTensors; i++) found.push(readTensor(reader, i, fail, file.name));
   const data = Math.ceil(reader.at / alignment) * alignment;
   const tensors = new Map<string, GgufTensor>();
+  const hasI2S = found.some(({ type }) => type.name === 'I2_S');
   let expected = 0;
   for (const { name, type, dims, offset, bytes } of found) {
     if (tensors.has(name)) fail(name, 'is there twice');
     // Tensors follow one another: they cannot overlap, and nothing hides between them.
+    if (offset !== expected && hasI2S) checkI2S(metadata, file, false);
     if (offset !== expected) fail(`${name}.offset`, `${offset}, but the tensors before it end at ${expected}`);
     checkRange(file, data + offset, bytes, name);
     tensors.set(name, { type, dims, file, begin: data + offset });
     expected = Math.ceil((offset + bytes) / alignment) * alignment;
   }
+  if (hasI2S) checkI2S(metadata, file, file.size - data <= expected);
   return { metadata, tensors };
+}
+
+/**
+ * Type 36 was IQ4_NL_4_4 once. It is I2_S where the architecture is one that bitnet.cpp writes and where, with I2_S's sizes,
+ * each tensor begins where the one before it ends and the last ends with the file (`fits`). Which of I2_S's layouts it is
+ * nothing in a file says: the one with 32 bytes for 128 weights is taken, which converters and the published models use.
+ */
+function checkI2S(metadata: Metadata, file: ByteSource, fits: boolean): void {
+  const architecture = metadata.string('general.architecture');
+  const refuse = (problem: string) => { throw new UnsupportedFormatError(file.name, 'type 36', problem, 'It is read as bitnet.cpp\'s I2_S, in files that its converter wrote.'); };
+  if (architecture !== undefined && !/^(bitnet|llama$)/.test(architecture)) refuse(`bitnet.cpp's I2_S in a model of architecture ${JSON.stringify(architecture)}`);
+  if (!fits) refuse('the tensors do not lie as they would if this were I2_S');
 }
 
 function readValue(reader: ByteReader, key: string, fail: (field: string, problem: string) => never): Value {
@@ -200,9 +222,9 @@ function readTensor(reader: ByteReader, index: number, fail: (field: string, pro
   const dims = Array.from({ length: nDims }, () => reader.u64(`${name}.dims`));
   if (dims.some(dim => dim < 1 || dim > MAX_DIM)) fail(`${name}.dims`, `[${dims}] is no shape`);
   const id = reader.u32(`${name}.type`), type = types.get(id);
-  if (!type) throw new UnsupportedFormatError(path, `${name}.type`, `type ${id} is not known`, 'Use the model in another type: Q4_0, Q4_1, Q8_0, F16 and the K types are read.');
+  if (!type) throw new UnsupportedFormatError(path, `${name}.type`, `type ${id} ${id in ambiguous ? `(${ambiguous[id]}) is not read` : 'is not known'}`, 'Use the model in another type: Q4_0, Q4_1, Q8_0, F16 and the K types are read.');
   if (dims[0]! % type.elements !== 0) fail(`${name}.dims`, `rows of ${dims[0]} weights do not fill blocks of ${type.elements}`);
-  const bytes = dims.reduce((product, dim) => product * dim, type.bytes / type.elements);
+  const bytes = dims.reduce((product, dim) => product * dim, type.bytes / type.elements) + (type.tail ?? 0);
   if (!Number.isSafeInteger(bytes)) fail(`${name}.dims`, `[${dims}] is too large`);
   return { name, type, dims, offset: reader.u64(`${name}.offset`), bytes };
 }

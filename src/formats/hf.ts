@@ -1,6 +1,6 @@
 /**
- * Folders of Hugging Face models: config.json, tokenizer.json and safetensors, whole or in shards.
- * Llama architecture with F32, F16 or BF16 weights, and BitNet (BitNetForCausalLM, or Llama with BitNet-packed layers).
+ * Folders of Hugging Face models: config.json, tokenizer.json and safetensors, whole or in shards. Weights are F32, F16 or
+ * BF16, trits as BitNet checkpoints pack them, or codes of GPTQ; for the architectures see hf-config.ts.
  */
 import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
 import { openFile } from '../platform/platform.js';
@@ -9,7 +9,9 @@ import { huggingFaceChat } from './chat.js';
 import { checkConfig } from './config.js';
 import { elutqTensors, isElutq, type ElutqTensor } from './elutq.js';
 import { openIfThere } from './files.js';
-import { extrasOf, linearShapes, vectorLengths } from './packed.js';
+import { GptqCache, gptqMatrix, groupCount, halfToNumber } from './gptq.js';
+import { readHuggingFaceConfig, type Quantisation } from './hf-config.js';
+import { extrasOf, linearShapes, vectorLengths, type Extras } from './packed.js';
 import { readSafetensorsHeader } from './safetensors.js';
 import type { Encoding, SourceMatrix, SourceModel } from './source.js';
 import type { ByteSource, ChatFormat, ModelConfig, TensorInfo } from './types.js';
@@ -30,7 +32,6 @@ interface Tensor extends Pick<TensorInfo, 'dtype' | 'shape'> {
 export async function importHuggingFace(folder: string, tokenizerPath = `${folder}/tokenizer.json`): Promise<SourceModel> {
   const configPath = `${folder}/config.json`;
   const raw = parseJson(await readText(configPath), configPath, 'JSON');
-  checkSupported(raw, configPath);
   const files: ByteSource[] = [];
   try {
     const elutq = await isElutq(folder), tensors: Map<string, Tensor> = elutq ? await elutqTensors(folder, raw) : await openTensors(folder, files);
@@ -38,12 +39,13 @@ export async function importHuggingFace(folder: string, tokenizerPath = `${folde
     if (elutq) raw.tie_word_embeddings = !tensors.has('lm_head.weight');
     const tokenizerJson = await readText(tokenizerPath);
     const tokenizer = parseJson(tokenizerJson, tokenizerPath, 'JSON');
-    const config = await readConfig(folder, raw, configPath, tensors, tokenizer);
+    const { extras, quantisation, config: fromConfig } = readHuggingFaceConfig(raw, await readOptional(`${folder}/quantize_config.json`), configPath);
+    const config = checkConfig({ ...fromConfig, ...await voiceOf(folder, raw, tensors, tokenizer) }, configPath);
     checkTokenizerSize(tokenizer, tokenizerPath, config.vocabSize);
-    const weights = new Weights(tensors, config, scaleDivides(raw), folder);
+    const weights = new Weights(tensors, config, extras, quantisation, folder);
     return {
       config, tokenizerJson, chat: await readChat(folder), ...await weights.collect(),
-      ...(elutq && { defaultBits: 'exact' as const }),
+      ...((quantisation || elutq) && { defaultBits: quantisation?.method === 'bitnet' ? 'ternary' as const : 'exact' as const }),
       bytes: [...new Set([...files, ...[...tensors.values()].map(tensor => tensor.file)])].reduce((sum, file) => sum + file.size, 0),
       provenance: { format: elutq ? 'ELUTQ' : 'Hugging Face', architecture: raw.architectures?.[0] ?? raw.model_type },
       close: () => closeAll(files),
@@ -65,27 +67,6 @@ async function readText(path: string): Promise<Uint8Array> {
     await file.close();
   }
 }
-
-/** Refuses what the engine would compute wrongly. */
-function checkSupported(raw: Record<string, any>, path: string): void {
-  const refuse = (field: string, value: unknown, hint: string): never => {
-    throw new UnsupportedFormatError(path, field, `${JSON.stringify(value)} is not supported`, hint);
-  };
-  if (!['llama', 'bitnet'].includes(raw.model_type)) refuse('model_type', raw.model_type, 'Llama and BitNet models are.');
-  for (const field of ['attention_bias', 'mlp_bias']) if (raw[field]) refuse(field, raw[field], 'Use a model whose linear layers have no biases.');
-  for (const field of ['rope_scaling', 'rope_parameters']) {
-    const type = isObject(raw[field]) ? raw[field].rope_type ?? raw[field].type ?? 'default' : 'default';
-    if (type !== 'default') refuse(`${field}.rope_type`, type, 'Use a model with plain rotary embeddings.');
-  }
-  if ((raw.partial_rotary_factor ?? 1) !== 1) refuse('partial_rotary_factor', raw.partial_rotary_factor, 'Use a model that rotates whole heads.');
-  if (raw.sliding_window && raw.use_sliding_window !== false) refuse('sliding_window', raw.sliding_window, 'Use a model with full attention.');
-  if (!['silu', 'relu2'].includes(raw.hidden_act)) refuse('hidden_act', raw.hidden_act, 'silu and relu2 are.');
-  const method = raw.quantization_config?.quant_method;
-  if (raw.quantization_config && method !== 'bitnet') refuse('quantization_config.quant_method', method, 'Use the unquantised model, or a BitNet one.');
-}
-
-/** BitNet's scales multiply in checkpoints of "autobitlinear", divide in the older "bitlinear" ones. */
-const scaleDivides = (raw: Record<string, any>) => (raw.quantization_config?.linear_class ?? 'bitlinear') !== 'autobitlinear';
 
 async function openTensors(folder: string, files: ByteSource[]): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>();
@@ -119,43 +100,31 @@ async function openTensors(folder: string, files: ByteSource[]): Promise<Map<str
   return tensors;
 }
 
-async function readConfig(folder: string, raw: Record<string, any>, path: string, tensors: Map<string, Tensor>, tokenizer: Record<string, any>): Promise<ModelConfig> {
-  const generationPath = `${folder}/generation_config.json`, tokenizerConfigPath = `${folder}/tokenizer_config.json`;
-  const generation = await readOptional(generationPath), tokenizerConfig = await readOptional(tokenizerConfigPath);
+/** Where a model begins and stops speaking, and what it speaks with. */
+async function voiceOf(folder: string, raw: Record<string, any>, tensors: Map<string, Tensor>, tokenizer: Record<string, any>) {
+  const generation = await readOptional(`${folder}/generation_config.json`), tokenizerConfig = await readOptional(`${folder}/tokenizer_config.json`);
   const idList = (value: unknown): unknown[] => Array.isArray(value) ? value : value === null || value === undefined ? [] : [value];
   const bosId = raw.bos_token_id ?? null;
-  return checkConfig({
-    architecture: raw.model_type,
-    dim: raw.hidden_size,
-    hiddenDim: raw.intermediate_size,
-    nLayers: raw.num_hidden_layers,
-    nHeads: raw.num_attention_heads,
-    nHeadsKv: raw.num_key_value_heads ?? raw.num_attention_heads,
-    headDim: raw.head_dim ?? raw.hidden_size / raw.num_attention_heads,
-    vocabSize: raw.vocab_size,
-    contextLength: raw.max_position_embeddings,
-    normEps: raw.rms_norm_eps,
-    ropeTheta: raw.rope_theta ?? raw.rope_parameters?.rope_theta ?? 10000,
-    activation: raw.hidden_act,
+  return {
     tiedHead: raw.tie_word_embeddings ?? !tensors.has('lm_head.weight'),
     bosId,
-    eosIds: [...new Set([...idList(raw.eos_token_id), ...idList(generation.eos_token_id)])],
-    addBos: bosId !== null && (tokenizerConfig.add_bos_token ?? templateAddsBos(tokenizer.post_processor, bosId)),
-  }, path);
+    eosIds: [...new Set([...idList(raw.eos_token_id), ...idList(generation?.eos_token_id)])],
+    addBos: bosId !== null && (tokenizerConfig?.add_bos_token ?? templateAddsBos(tokenizer.post_processor, bosId)),
+  };
 }
 
-async function readOptional(path: string): Promise<Record<string, any>> {
+async function readOptional(path: string): Promise<Record<string, any> | undefined> {
   const file = await openIfThere(path);
-  if (!file) return {};
+  if (!file) return undefined;
   await file.close();
   return parseJson(await readText(path), path, 'JSON');
 }
 
 async function readChat(folder: string): Promise<ChatFormat | undefined> {
-  const config = await readOptional(`${folder}/tokenizer_config.json`), path = `${folder}/chat_template.jinja`;
+  const config = await readOptional(`${folder}/tokenizer_config.json`) ?? {}, path = `${folder}/chat_template.jinja`;
   const file = await openIfThere(path);
   await file?.close();
-  const template: unknown = file ? new TextDecoder().decode(await readText(path)) : (await readOptional(`${folder}/chat_template.json`)).chat_template;
+  const template: unknown = file ? new TextDecoder().decode(await readText(path)) : (await readOptional(`${folder}/chat_template.json`))?.chat_template;
   return huggingFaceChat(config, typeof template === 'string' ? template : undefined, folder);
 }
 
@@ -202,19 +171,22 @@ const vectorName = (name: string) => name.endsWith('.bias') ? `${moduleName(name
 /** Tensors -> matrices and norms. Every tensor must find its place. */
 class Weights {
   private readonly used = new Set<string>();
-  constructor(private readonly tensors: Map<string, Tensor>, private readonly config: ModelConfig, private readonly divides: boolean, private readonly folder: string) {}
+  private readonly gptqCache = new GptqCache();
+  constructor(private readonly tensors: Map<string, Tensor>, private readonly config: ModelConfig, private readonly extras: Extras,
+    private readonly quantisation: Quantisation | null, private readonly folder: string) {}
 
   async collect(): Promise<Pick<SourceModel, 'matrices' | 'vectors'>> {
     const { config, tensors } = this;
     if (config.nLayers > tensors.size) throw new BadModelFileError(this.folder, 'num_hidden_layers', `${config.nLayers} layers, ${tensors.size} tensors`);
     const matrices = new Map<string, SourceMatrix>(), vectors = new Map<string, Float32Array>();
     for (const { name, rows, cols } of linearShapes(config)) matrices.set(name, await this.matrix(moduleName(name), rows, cols));
-    const extras = extrasOf(name => tensors.has(vectorName(name)));
+    // Those of GPTQ and ELUTQ apply whatever bias is stored.
+    const extras = this.quantisation?.method === 'gptq' || this.tensors.get(`${moduleName('layers.0.attn.q')}.weight`)?.matrix ? new Set([...this.extras, ...extrasOf(name => name.endsWith('.bias') && tensors.has(vectorName(name)))]) : this.extras;
     for (const [name, length] of vectorLengths(config, extras)) vectors.set(name, await this.values(vectorName(name), [length]));
     for (const [name, { file }] of tensors) {
       const harmless = name.endsWith('.rotary_emb.inv_freq') || (name === 'lm_head.weight' && config.tiedHead);
       if (!this.used.has(name) && !harmless) {
-        throw new UnsupportedFormatError(file.name, name, 'a tensor that this architecture does not have', 'The model differs from plain Llama and BitNet and would compute something else.');
+        throw new UnsupportedFormatError(file.name, name, 'a tensor that this architecture does not have', `The model differs from other ${config.architecture} models and would compute something else.`);
       }
     }
     return { matrices, vectors };
@@ -222,14 +194,16 @@ class Weights {
 
   private async matrix(name: string, rows: number, cols: number): Promise<SourceMatrix> {
     const weight = `${name}.weight`;
+    if (this.quantisation?.method === 'gptq' && this.tensors.has(`${name}.qweight`)) return this.gptq(name, rows, cols, this.quantisation);
     const packed = this.tensors.get(weight)?.dtype === 'U8';
     const { file, begin, dtype, matrix } = this.find(weight, packed ? [Math.ceil(rows / 4), cols] : [rows, cols]);
     if (matrix) return { name: weight, rows, cols, ...matrix };
     if (packed) {
+      if (this.quantisation?.method !== 'bitnet') throw new UnsupportedFormatError(file.name, weight, 'packed weights without a quantization_config that explains them', 'Download config.json of this model again.');
       // Byte [i][k] holds four rows: i, i + n, i + 2n, i + 3n, the first in its lowest bits; n = ceil(rows / 4).
       const n = Math.ceil(rows / 4);
       const [stored] = await this.values(`${name}.weight_scale`, null);
-      const scale = this.divides ? Math.fround(1 / stored!) : stored!;
+      const scale = this.quantisation.divides ? Math.fround(1 / stored!) : stored!;
       if (!(scale > 0 && Number.isFinite(scale))) throw new BadModelFileError(file.name, `${name}.weight_scale`, `${stored} is no scale`);
       return {
         name: weight, rows, cols, encoding: 'ternary2', scale,
@@ -241,6 +215,20 @@ class Weights {
     if (!encoding) throw new UnsupportedFormatError(file.name, weight, `weights of type ${dtype}`, 'F32, F16, BF16 and BitNet\'s packed U8 are read.');
     const length = cols * (dtype === 'F32' ? 4 : 2);
     return { name: weight, rows, cols, encoding, codes: { file, length, offset: r => begin + length * r } };
+  }
+
+  private async gptq(name: string, rows: number, cols: number, gptq: Quantisation & { method: 'gptq' }): Promise<SourceMatrix> {
+    const { bits } = gptq, groups = groupCount(cols, gptq);
+    if (cols * bits % 32 !== 0 || rows * bits % 32 !== 0) throw new BadModelFileError(this.folder, name, `[${rows}, ${cols}] of ${bits} bits do not fill words`);
+    const place = (part: string, dtype: string, shape: number[]) => {
+      const tensor = this.find(`${name}.${part}`, shape);
+      if (tensor.dtype !== dtype) throw new UnsupportedFormatError(tensor.file.name, `${name}.${part}`, `of type ${tensor.dtype}`, `GPTQ has ${dtype} there.`);
+      return tensor;
+    };
+    return gptqMatrix(name, rows, cols, gptq, {
+      qweight: place('qweight', 'I32', [cols * bits / 32, rows]), qzeros: place('qzeros', 'I32', [groups, rows * bits / 32]),
+      scales: place('scales', 'F16', [groups, rows]), groupOf: this.tensors.has(`${name}.g_idx`) ? place('g_idx', 'I32', [cols]) : null,
+    }, this.gptqCache);
   }
 
   /** A small tensor as f32. Shape null: one value, however it is written. */
@@ -263,10 +251,4 @@ class Weights {
     this.used.add(name);
     return tensor;
   }
-}
-
-function halfToNumber(half: number): number {
-  const exponent = (half >> 10) & 31, fraction = half & 1023;
-  const magnitude = exponent === 31 ? (fraction ? NaN : Infinity) : exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25);
-  return half & 0x8000 ? -magnitude : magnitude;
 }

@@ -4,9 +4,10 @@ import type { PartFormat } from './packed.js';
 import type { ByteSource, ChatFormat, ModelConfig } from './types.js';
 
 /** Names in the packers' table of encodings (src/pack/encodings.ts). */
-export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2' | 'elutq' | GgufEncoding;
+export type Encoding = 'f32' | 'f16' | 'bf16' | 'q8' | 'ternary2' | 'i2_s' | 'elutq' | BlockEncoding;
 
-/** GGUF's blocks of small codes, each block or part of it with a scale and perhaps an offset. */
+/** Small codes, groups of which have a scale and perhaps an offset: GGUF's blocks, and rows of GPTQ (gptq.ts). */
+export type BlockEncoding = GgufEncoding | 'gptq2' | 'gptq3' | 'gptq4' | 'gptq4_sym' | 'gptq8_sym';
 export type GgufEncoding = 'q4_0' | 'q4_1' | 'q5_0' | 'q5_1' | 'q8_0' | 'q2_k' | 'q3_k' | 'q4_k' | 'q5_k' | 'q6_k' | 'tq1_0' | 'tq2_0';
 
 /** A run of bytes for each row of a matrix, all of one length. */
@@ -31,11 +32,11 @@ export interface SourceMatrix {
   scales?: RowBytes;
   /** What the decoder must know of a row's place: q8: elements of its first group before it; ternary2: bit of its field. */
   phase?(row: number): number;
-  /** A constant of the encoding: q8: group size; elutq: planes + 16 * group size. */
+  /** A constant of the encoding: q8, gptq: group size; elutq: planes + 16 * group size. */
   param?: number;
   /** The format that holds codes and parameters as they are, where the encoding alone does not say it. */
   exact?: PartFormat;
-  /** All weights are multiples of this (ternary2); 1 unless given. */
+  /** All weights are multiples of this (ternary2, i2_s); 1 unless given. */
   scale?: number;
 }
 
@@ -50,8 +51,11 @@ export interface SourceModel {
   matrices: Map<string, SourceMatrix>;
   /** Norms, biases and other vectors by name as in docs/format.md; q and k biases in half-split order. */
   vectors: Map<string, Float32Array>;
-  /** Level of the linear layers when nobody asks for one: 'exact' where the publisher has rounded them already. */
-  defaultBits?: 'exact';
+  /**
+   * Level of the linear layers when nobody asks for one. 'exact': the publisher has rounded them already. 'ternary': BitNet,
+   * whether its weights are trits already or become trits when they are used.
+   */
+  defaultBits?: 'exact' | 'ternary';
   /** Size of the files that hold weights, bytes. */
   bytes: number;
   provenance: Record<string, unknown>;

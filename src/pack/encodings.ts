@@ -1,10 +1,10 @@
 /** Source encodings. A new one is a row in one of these tables and a function in assembly/. */
 import type { PartFormat } from '../formats/packed.js';
-import type { Encoding, GgufEncoding } from '../formats/source.js';
+import type { Encoding, BlockEncoding } from '../formats/source.js';
 import type { CodingName } from '../formats/types.js';
 
 export type RowDecoder = (src: number, scales: number, dst: number, cols: number, phase: number, param: number) => void;
-export type RowSplitter = (src: number, cols: number, codes: number, params: number) => void;
+export type RowSplitter = (src: number, cols: number, codes: number, params: number, group: number) => void;
 
 /** Encodings of plain values: the function that turns a row into f32 (assembly/rows.ts). */
 export const rowDecoders = {
@@ -14,12 +14,13 @@ export const rowDecoders = {
   q8: 'rowFromQ8',
   ternary2: 'rowFromTernary2',
   elutq: 'rowFromElutq',
-} as const satisfies Record<Exclude<Encoding, GgufEncoding>, string>;
+  i2_s: 'rowFromI2S',
+} as const satisfies Record<Exclude<Encoding, BlockEncoding>, string>;
 
 interface Blocks {
-  /** The function that turns a row into codes and parameters (assembly/gguf.ts). */
+  /** The function that turns a row into codes and parameters (assembly/gguf.ts, gptq.ts). */
   split: string;
-  /** Columns that share a scale. */
+  /** Columns that share a scale; 0: the matrix says how many (`param`). */
   group: number;
   /** K types: the parameters are small integers, for `perBlock` groups at a time; otherwise pairs of f32. */
   perBlock?: number;
@@ -46,9 +47,18 @@ export const blockEncodings = {
   q6_k: { split: 'splitQ6_K', group: 16, perBlock: 16, middle: 32, exact: uniform(6, 16, 'k8') },
   tq1_0: { split: 'splitTQ1_0', group: 256, exact: ternary },
   tq2_0: { split: 'splitTQ2_0', group: 256, exact: ternary },
-} as const satisfies Record<GgufEncoding, Blocks>;
+  gptq2: { split: 'splitGptq2', group: 0, exact: uniform(2, 0, 'f32') },
+  gptq3: { split: 'splitGptq3', group: 0, exact: uniform(3, 0, 'f32') },
+  gptq4: { split: 'splitGptq4', group: 0, exact: uniform(4, 0, 'f32') },
+  gptq4_sym: { split: 'splitGptq4', group: 0, exact: uniform(4, 0, 'f16mid') },
+  gptq8_sym: { split: 'splitGptq8', group: 0, exact: { layout: 'int8', planes: 0, groupSize: 0, coding: 'f16' } },
+} as const satisfies Record<BlockEncoding, Blocks>;
 
-export const blocksOf = (encoding: Encoding): Blocks | undefined => (blockEncodings as Partial<Record<Encoding, Blocks>>)[encoding];
+/** Undefined for plain values. */
+export function blocksOf({ encoding, param = 0 }: { encoding: Encoding; param?: number }): Blocks | undefined {
+  const blocks = (blockEncodings as Partial<Record<Encoding, Blocks>>)[encoding];
+  return blocks?.group === 0 ? { ...blocks, group: param, exact: { ...blocks.exact, groupSize: param } } : blocks;
+}
 
 /** Bytes of small parameters: d, dmin (halves), 16 scales, 16 offsets; the same as in assembly/uniform.ts. */
 export const SMALL_BYTES = 36;

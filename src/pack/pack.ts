@@ -13,9 +13,9 @@ import { PackPool } from './pool.js';
 export type Bits = 1 | 2 | 3 | 4 | 8 | 'ternary' | 'f32' | 'exact';
 
 export interface PackOptions {
-  /** Weights of the linear layers. Default: 'exact' for GGUF, 'ternary' for other models that are ternary already, otherwise 4. */
+  /** Weights of the linear layers. Default: 'exact' for GGUF and GPTQ, 'ternary' for BitNet, otherwise 4. */
   bits?: Bits;
-  /** Columns that share parameters: 32, 64 (default) or 128. */
+  /** Columns that share parameters: 32, 64 or 128; default 64, for ternary 128. */
   groupSize?: number;
   /** How the parameters of 1 to 4 bits are stored. Default 'i16'. */
   coding?: 'i16' | 'f16' | 'f32';
@@ -80,8 +80,7 @@ type Plan = ReturnType<typeof planFor>;
 
 /** Checks options and source against each other; which format each linear layer gets. */
 function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding, rounded }: PackOptions) {
-  const isTernary = [...source.matrices.values()].some(isTrits);
-  const bits = wanted ?? source.defaultBits ?? (isTernary ? 'ternary' : 4);
+  const bits = wanted ?? source.defaultBits ?? 4;
   if (![1, 2, 3, 4, 8, 'ternary', 'f32', 'exact'].includes(bits)) throw new BadArgumentError('bits', `${bits} is not 1, 2, 3, 4, 8, ternary, f32 or exact`);
   if (![undefined, 32, 64, 128].includes(groupSize)) throw new BadArgumentError('groupSize', `${groupSize} is not 32, 64 or 128`);
   if (![undefined, 'i16', 'f16', 'f32'].includes(coding)) throw new BadArgumentError('coding', `${coding} is not i16, f16 or f32`);
@@ -90,16 +89,26 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
     throw new BadArgumentError(groupSize === undefined ? 'coding' : 'groupSize', 'the weights are kept as they are', 'Leave it out, or give `bits` as well.');
   }
 
+  if (source.defaultBits === 'ternary' && bits !== 'ternary' && [...source.matrices].some(([name, matrix]) => name.startsWith('layers.') && !isTrits(matrix))) {
+    throw new BadArgumentError('bits', `${bits} is not what this model's weights become when they are used`, 'Leave it out: they are made ternary.');
+  }
   const plain = (layout: 'f32' | 'int8'): PartFormat => ({ layout, planes: 0, groupSize: 0, coding: 'none' });
-  const formatOf = ({ name }: LinearShape): PartFormat => {
-    const matrix = source.matrices.get(name)!, kept = exactOf(matrix);
-    const columns = groupSize ?? 64, lookedUp = name === 'embedding' || name === 'head';
-    const given = rounded?.formats.get(name);
+  const isLookedUp = (name: string) => name === 'embedding' || name === 'head';
+  /** The format of a layer whose codes and parameters stay what they are. */
+  const keptFormat = ({ name }: LinearShape): PartFormat | undefined => {
+    const exact = exactOf(source.matrices.get(name)!);
+    if (!exact || rounded?.formats.has(name)) return undefined;
+    if (isLookedUp(name)) {
+      // Eight bits with finer scales than one a row cost little, and are there already.
+      return !embedding && (bits === 'exact' || (rounded && exact.layout === 'int8')) ? exact : undefined;
+    }
+    return bits === 'exact' || bits === exact.layout ? exact : undefined;
+  };
+  const formatOf = (shape: LinearShape): PartFormat => {
+    const matrix = source.matrices.get(shape.name)!, given = rounded?.formats.get(shape.name) ?? keptFormat(shape);
+    const columns = groupSize ?? (bits === 'ternary' || bits === 'exact' ? 128 : 64);
     if (given) return given;
-    // Eight bits with finer scales than one a row cost little, and are there already.
-    if (rounded && lookedUp && !embedding && kept?.layout === 'int8') return kept;
-    if (kept && (bits === 'exact' || (bits === kept.layout && !lookedUp)) && !(lookedUp && embedding)) return kept;
-    if (lookedUp) return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
+    if (isLookedUp(shape.name)) return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
     if (bits === 'ternary' || (bits === 'exact' && isTrits(matrix))) return { layout: 'ternary', planes: 2, groupSize: columns, coding: 'none' };
     if (bits === 'f32' || bits === 'exact') return plain('f32');
     return bits === 8 ? plain('int8') : { layout: 'planes', planes: bits, groupSize: columns, coding: coding ?? 'i16' };
@@ -111,8 +120,7 @@ function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embeddi
     if (!matrix || matrix.rows !== rows || matrix.cols !== cols) throw new Error(`importer: ${name} is not [${rows}, ${cols}]`);
   }
   const formats = new Map(shapes.map(shape => [shape.name, formatOf(shape)]));
-  /** Layers whose codes and parameters stay what they are. */
-  const kept = new Set([...formats].filter(([name, format]) => format === exactOf(source.matrices.get(name)!)).map(([name]) => name));
+  const kept = new Set(shapes.filter(keptFormat).map(({ name }) => name));
   return { bits, shapes, formats, kept, extras };
 }
 
@@ -124,10 +132,32 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   const needsMean = others.filter(({ name }) => formats.get(name)!.layout === 'ternary' && !kept.has(name) && !isTrits(source.matrices.get(name)!));
   const exact = bits === 'f32' || bits === 'exact' || (bits === 'ternary' && needsMean.length === 0);
   const method = options.rounded ? options.rounded.method : exact ? 'exact' : bits === 'ternary' ? 'absmean' : bits === 8 ? 'absmax' : 'hlq';
-  const total = weights(others) + weights(needsMean);
+  const perhapsOneScale = others.filter(({ name }) => name.startsWith('layers.') && kept.has(name) && formats.get(name)!.layout === 'ternary');
+  const total = weights(others) + weights(needsMean) + weights(perhapsOneScale);
   let done = 0;
   const advance = (step: Step) => options.onProgress?.(done += step.count * step.matrix.cols, total);
 
+  /** What weights of layout 'ternary' are divided by before they are rounded; the row scale. */
+  const gammas = new Map<string, number>();
+  const overSteps = async (matrix: SourceMatrix, look: (job: RowsJob) => Promise<number>): Promise<number[]> => {
+    const steps = [...stepsOf(matrix)], results = new Array<number>(steps.length);
+    await inLanes(pool, steps.entries(), async ([i, step]) => {
+      results[i] = await named(matrix, look(await rowsJob(step)));
+      advance(step);
+    });
+    return results;
+  };
+
+  // BitNet in blocks of which each repeats the one scale of its matrix: the same tiles as from files that say it once.
+  for (const { name } of perhapsOneScale) {
+    const scales = new Set(await overSteps(source.matrices.get(name)!, job => pool.oneScale(job)));
+    scales.delete(0);
+    const [scale = 1] = scales;
+    if (scales.size > 1 || Number.isNaN(scale)) continue;
+    gammas.set(name, scale);
+    kept.delete(name);
+    formats.set(name, { ...formats.get(name)!, coding: 'none' });
+  }
   const layout = planPacked(source.config, extras, source.tokenizerJson.length, ({ name }) => formats.get(name)!);
   const writer = await PackedWriter.begin(sink, source.config, layout, { ...source.provenance, method, lutra: __LUTRA_VERSION__ }, source.chat);
 
@@ -147,24 +177,18 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   };
 
   // Partial sums of fixed runs of rows, added up in their order: the mean does not depend on the number of workers.
-  const means = new Map<string, number>();
   for (const { name } of needsMean) {
-    const matrix = source.matrices.get(name)!, steps = [...stepsOf(matrix)];
-    const sums = new Array<number>(steps.length);
-    await inLanes(pool, steps.entries(), async ([i, step]) => {
-      sums[i] = await named(matrix, pool.sum(await rowsJob(step)));
-      advance(step);
-    });
+    const matrix = source.matrices.get(name)!, sums = await overSteps(matrix, job => pool.sum(job));
     const mean = sums.reduce((a, b) => a + b, 0) / (matrix.rows * matrix.cols);
     if (!Number.isFinite(mean)) throw notFinite(matrix);
-    means.set(name, Math.fround(Math.max(mean, 1e-5)));
+    gammas.set(name, Math.fround(Math.max(mean, 1e-5)));
   }
 
   await inLanes(pool, stepsOfAll(source, others), async ({ shape, step }) => {
     const { name, cols, segmented } = shape, { matrix } = step;
     const format = formats.get(name)!, borders = partBorders(cols, format, segmented);
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
-    const gamma = keepTrits ? 1 : means.get(name) ?? 1;
+    const gamma = keepTrits ? 1 : gammas.get(name) ?? 1;
     const job = await rowsJob(step, keepTrits ? 1 : matrix.scale);
     const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name) }));
     await write(name, tiles, step.begin / TILE_ROWS, format, borders);
@@ -188,8 +212,8 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
 }
 
 /** The format that keeps a matrix as it is, if there is one. */
-const exactOf = (matrix: SourceMatrix) => matrix.exact ?? blocksOf(matrix.encoding)?.exact;
-const isTrits = (matrix: SourceMatrix) => matrix.encoding === 'ternary2';
+const exactOf = (matrix: SourceMatrix) => matrix.exact ?? blocksOf(matrix)?.exact;
+const isTrits = ({ encoding }: SourceMatrix) => encoding === 'ternary2' || encoding === 'i2_s';
 
 function* stepsOf(matrix: SourceMatrix): Generator<Step> {
   const count = TILE_ROWS * Math.max(1, Math.floor(JOB_WEIGHTS / (TILE_ROWS * matrix.cols)));

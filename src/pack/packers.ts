@@ -62,7 +62,8 @@ export interface Tiles {
 export class NotFiniteError extends Error {}
 
 type Plain = keyof typeof rowDecoders;
-type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<typeof blockEncodings[Exclude<Encoding, Plain>]['split'], RowSplitter> & {
+type Split = typeof blockEncodings[Exclude<Encoding, Plain>]['split'];
+type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<Split, RowSplitter> & {
   heapBase(): number;
   planesFromElutq(codes: number, scales: number, cols: number, begin: number, end: number, planes: number, groupSize: number, dst: number): void;
   elutqFromPlanes(src: number, cols: number, begin: number, end: number, planes: number, groupSize: number, codes: number, scales: number): void;
@@ -136,6 +137,24 @@ export class Packers {
     return result;
   }
 
+  /** Of rows of blocks: the size of all their scales that are not 0, or NaN where there are several; 0 where all are 0. */
+  oneScale(job: RowsJob): number {
+    const at = this.place(sourceSizes(job, 1)), count = job.cols / blocksOf(job)!.group;
+    this.copySource(job, at);
+    let found = 0;
+    for (let r = 0; r < job.rows; r++) {
+      this.split(job, r, at, 0);
+      this.pairs(job, at, 0);
+      const pairs = new Float32Array(this.memory.buffer, at.pairs, 2 * count);
+      for (let i = 0; i < count; i++) {
+        const scale = Math.abs(pairs[2 * i]!);
+        found ||= scale;
+        if (scale !== 0 && scale !== found) return NaN;
+      }
+    }
+    return found;
+  }
+
   /** Tiles of all rows; the last tile is filled up with zero rows. */
   tiles(job: TilesJob): Tiles {
     return job.keep ? this.keptTiles(job) : this.madeTiles(job);
@@ -144,7 +163,7 @@ export class Packers {
   /** Codes and parameters as they are. */
   private keptTiles(job: TilesJob): Tiles {
     if (job.encoding === 'elutq') return this.elutqTiles(job);
-    const { cols, format } = job, blocks = blocksOf(job.encoding)!, { group, perBlock } = blocks;
+    const { cols, format } = job, blocks = blocksOf(job)!, { group, perBlock } = blocks;
     const { layout, planes, groupSize } = format, coding = Coding[format.coding];
     const parts = partsOf(job), rowBytes = paramBytes(blocks, cols);
     const at = this.place({ ...sourceSizes(job, TILE_ROWS), out: Math.max(...parts.map(part => part.bytes)) });
@@ -315,7 +334,7 @@ export class Packers {
   }
 
   private decode(job: RowsJob, r: number, at: SourceAt, to: number): void {
-    const { encoding, cols, param, phases } = job, blocks = blocksOf(encoding);
+    const { encoding, cols, param, phases } = job, blocks = blocksOf(job);
     if (blocks) {
       this.split(job, r, at, 0);
       this.pairs(job, at, 0);
@@ -328,20 +347,20 @@ export class Packers {
 
   /** Takes the blocks of row `r` apart, into the place of the `slot`-th row there. */
   private split(job: RowsJob, r: number, at: SourceAt, slot: number): void {
-    const { encoding, cols } = job, blocks = blockEncodings[encoding as Exclude<Encoding, Plain>];
-    this.wasm[blocks.split](at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.params + paramBytes(blocks, cols) * slot);
+    const { cols } = job, blocks = blocksOf(job)!, split = this.wasm[blocks.split as Split];
+    split(at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.params + paramBytes(blocks, cols) * slot, blocks.group);
   }
 
   /** Scales and zeros of the `slot`-th row as f32, at `at.pairs`. */
-  private pairs({ encoding, cols }: RowsJob, at: SourceAt, slot: number): void {
-    const blocks = blocksOf(encoding)!, { group, perBlock, middle = 0 } = blocks, params = at.params + paramBytes(blocks, cols) * slot;
+  private pairs(job: RowsJob, at: SourceAt, slot: number): void {
+    const { cols } = job, blocks = blocksOf(job)!, { group, perBlock, middle = 0 } = blocks, params = at.params + paramBytes(blocks, cols) * slot;
     if (perBlock) this.wasm.pairsFromSmall(params, cols / group, perBlock, middle, at.pairs);
     else new Uint8Array(this.memory.buffer).copyWithin(at.pairs, params, params + 8 * cols / group);
   }
 
   private finiteParams(job: RowsJob, at: SourceAt, slot: number): boolean {
     this.pairs(job, at, slot);
-    return this.wasm.allFinite(at.pairs, 2 * job.cols / blocksOf(job.encoding)!.group) !== 0;
+    return this.wasm.allFinite(at.pairs, 2 * job.cols / blocksOf(job)!.group) !== 0;
   }
 
   private copySource(job: RowsJob, at: Pick<SourceAt, 'codes' | 'scales'>): void {
@@ -365,8 +384,8 @@ export class Packers {
 }
 
 /** `slots`: rows of blocks that are apart at the same time. */
-function sourceSizes({ encoding, cols, codes, scales }: RowsJob, slots: number) {
-  const blocks = blocksOf(encoding);
+function sourceSizes(job: RowsJob, slots: number) {
+  const { cols, codes, scales } = job, blocks = blocksOf(job);
   return {
     codes: codes.length, scales: scales?.length ?? 0,
     split: blocks ? slots * cols : 0, params: blocks ? slots * paramBytes(blocks, cols) : 0, pairs: blocks ? 8 * cols / blocks.group : 0,

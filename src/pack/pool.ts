@@ -32,6 +32,7 @@ export class PackPool {
   get lanes(): number { return QUEUED * this.workers.length; }
 
   sum(job: RowsJob): Promise<number> { return this.post({ sum: job }, job); }
+  oneScale(job: RowsJob): Promise<number> { return this.post({ oneScale: job }, job); }
   tiles(job: TilesJob): Promise<Tiles> { return this.post({ tiles: job }, job); }
   coded(job: CodedJob): Promise<Tiles> { return this.post({ coded: job }, job); }
 

@@ -2,7 +2,7 @@
 import { connect } from '../platform/platform.js';
 import { NotFiniteError, Packers, type CodedJob, type RowsJob, type TilesJob } from './packers.js';
 
-export type Request = { id: number } & ({ sum: RowsJob } | { tiles: TilesJob } | { coded: CodedJob });
+export type Request = { id: number } & ({ sum: RowsJob } | { oneScale: RowsJob } | { tiles: TilesJob } | { coded: CodedJob });
 export type Reply = { id: number } & ({ result: unknown } | { notFinite: true } | { error: string });
 
 const { init, parent: peer } = await connect<{ module: WebAssembly.Module }>();
@@ -14,6 +14,8 @@ peer.onMessage(async (message: Request) => {
     const ready = await packers;
     if ('sum' in message) {
       peer.post({ id, result: ready.sumAbs(message.sum) } satisfies Reply);
+    } else if ('oneScale' in message) {
+      peer.post({ id, result: ready.oneScale(message.oneScale) } satisfies Reply);
     } else {
       const result = 'tiles' in message ? ready.tiles(message.tiles) : ready.codedTiles(message.coded);
       peer.post({ id, result } satisfies Reply, [result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);

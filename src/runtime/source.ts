@@ -35,8 +35,7 @@ async function openOrPack(from: string | Uint8Array, { weights, groupSize, token
   try {
     const sink = new MemorySink();
     // Left to itself, `pack` makes small files. Here nothing is kept, so precision comes first.
-    const isTernary = [...source.matrices.values()].some(matrix => matrix.encoding === 'ternary2');
-    const bits = weights ?? source.defaultBits ?? (isTernary ? 'ternary' : 8);
+    const bits = weights ?? source.defaultBits ?? 8;
     await pack(source, { bits, ...(groupSize && { groupSize }), ...(onProgress && { onProgress }), ...(signal && { signal }) }, sink);
     return bytesSource(from as string, sink.bytes);
   } finally {

@@ -13,7 +13,7 @@ const { wasm, memory, base } = await loadWasm();
 const codes = base + (1 << 20), params = codes + (1 << 19), pairs = params + (1 << 19), dst = pairs + (1 << 19);
 
 function decode(name: string, blocks: Uint8Array): Float32Array {
-  const { split, group, perBlock, middle = 0 } = blocksOf(name.toLowerCase() as Encoding)!, cols = blocks.length / blockTypes[name]!.bytes * blockTypes[name]!.elements;
+  const { split, group, perBlock, middle = 0 } = blocksOf({ encoding: name.toLowerCase() as Encoding })!, cols = blocks.length / blockTypes[name]!.bytes * blockTypes[name]!.elements;
   new Uint8Array(memory.buffer).set(blocks, base);
   wasm[split]!(base, cols, codes, params);
   if (perBlock) wasm.pairsFromSmall!(params, cols / group, perBlock, middle, pairs);

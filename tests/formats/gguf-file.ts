@@ -3,7 +3,7 @@ import { bytesOf, concat, floats } from './synthetic.js';
 import { blockTypes, randomBlocks } from './gguf-blocks.js';
 
 export const typeIds: Record<string, number> = {
-  F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, Q2_K: 10, Q3_K: 11, Q4_K: 12, Q5_K: 13, Q6_K: 14, BF16: 30, TQ1_0: 34, TQ2_0: 35,
+  F32: 0, F16: 1, Q4_0: 2, Q4_1: 3, Q5_0: 6, Q5_1: 7, Q8_0: 8, Q2_K: 10, Q3_K: 11, Q4_K: 12, Q5_K: 13, Q6_K: 14, BF16: 30, TQ1_0: 34, TQ2_0: 35, I2_S: 36,
 };
 
 export const u32 = (value: number): Uint8Array => { const b = new Uint8Array(4); new DataView(b.buffer).setUint32(0, value, true); return b; };

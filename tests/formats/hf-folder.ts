@@ -1,7 +1,9 @@
 /** Folders of small Hugging Face models. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { readSafetensorsHeader } from '../../src/formats/safetensors.js';
+import { bytesSource } from '../../src/platform/platform.js';
 import { bf16Tensor, f32Tensor, floats, safetensors } from './synthetic.js';
 
 export interface Tensor { dtype: string; shape: number[]; bytes: Uint8Array }
@@ -76,4 +78,10 @@ export function hfFolder(config: object, tensors: Tensors, tokenizer: object = t
   folder.write('tokenizer.json', tokenizer);
   folder.write('model.safetensors', safetensors(tensors, { format: 'pt' }));
   return folder;
+}
+
+/** All tensors of a safetensors file. */
+export async function tensorsOf(path: string): Promise<Tensors> {
+  const bytes = new Uint8Array(readFileSync(path)), { tensors, dataOffset } = await readSafetensorsHeader(bytesSource(path, bytes));
+  return Object.fromEntries([...tensors].map(([name, { dtype, shape, begin, end }]) => [name, { dtype, shape, bytes: bytes.slice(dataOffset + begin, dataOffset + end) }]));
 }

@@ -46,7 +46,7 @@ for (const type of [...Object.keys(blockTypes), 'F32', 'F16', 'BF16']) {
     const parts = tinyParts(type, wide, { embedding: 'Q8_0' }), one = await packed(parts);
     assert.is(one.stats.bits, 'exact');
     assert.is(one.header.provenance.method, 'exact');
-    const format = blocksOf(type.toLowerCase() as Encoding)?.exact ?? { layout: 'f32', coding: 'none' };
+    const format = blocksOf({ encoding: type.toLowerCase() as Encoding })?.exact ?? { layout: 'f32', coding: 'none' };
     for (const linear of linears) {
       const name = `layers.0.${linear}`, { parts: [part], cols } = one.header.linears[name]!;
       assert.equal([part!.layout, part!.coding], [format.layout, format.coding]);
