@@ -197,6 +197,7 @@ async function collect(tensors: Map<string, GgufTensor>, config: ModelConfig, ar
     const tensorName = ggufName(name), { type, file, begin } = find(tensorName, [length]);
     if (type.name !== 'F32') throw new UnsupportedFormatError(file.name, tensorName, `a vector of type ${type.name}`, 'Norms and biases of type F32 are read: convert the model with current tools.');
     const values = new Float32Array((await readBytes(file, begin, 4 * length, tensorName)).buffer);
+    if (name === ROPE_DIVISORS && !values.every(value => value >= 1e-3)) throw new BadModelFileError(file.name, tensorName, 'holds a value below 0.001');
     vectors.set(name, interleaved && /attn\.[qk]\.bias$/.test(name) ? values.map((_, r) => values[adjacentPairRow(r, config.headDim)]!) : values);
   }
   for (const [name, { file }] of tensors) {
