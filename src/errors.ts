@@ -39,6 +39,23 @@ export class FileAccessError extends LutraError {
   }
 }
 
+/** A file that could not be fetched, or is not what it should be. */
+export class DownloadError extends LutraError {
+  /** Another attempt may succeed, after so many milliseconds if the server says so. */
+  readonly transient: boolean;
+  readonly retryAfter: number | undefined;
+  /** What has arrived is not to be kept. */
+  readonly wrong: boolean;
+  /** @param status of HTTP; 0 where there was no answer */
+  constructor(readonly url: string, readonly status: number, problem: string, hint: string,
+    { transient = false, retryAfter, wrong = false, ...options }: ErrorOptions & { transient?: boolean; retryAfter?: number; wrong?: boolean } = {}) {
+    super('DOWNLOAD', `${url}: ${problem}`, hint, options);
+    this.transient = transient;
+    this.retryAfter = retryAfter;
+    this.wrong = wrong;
+  }
+}
+
 /** More memory is needed than 32-bit WebAssembly or the machine gives. Sizes in bytes. */
 export class OutOfMemoryError extends LutraError {
   constructor(readonly needed: number, readonly available: number, hint: string) {
@@ -92,6 +109,7 @@ export const errorClasses: Readonly<Record<string, { prototype: LutraError }>> =
   OUT_OF_MEMORY: OutOfMemoryError,
   CONTEXT_FULL: ContextFullError,
   CHAT_TEMPLATE: ChatTemplateError,
+  DOWNLOAD: DownloadError,
   ENGINE_CRASH: EngineCrashError,
   DISPOSED: DisposedError,
   ENVIRONMENT: EnvironmentError,

@@ -7,6 +7,6 @@ export type { ChatMessage, TemplateVariables } from './chat/conversation.js';
 export type { Crew, EngineInfo } from './engine/types.js';
 export type { ModelConfig } from './formats/types.js';
 export {
-  BadArgumentError, BadModelFileError, ChatTemplateError, ContextFullError, DisposedError, EngineCrashError, EnvironmentError, FileAccessError, LutraError, OutOfMemoryError,
+  BadArgumentError, BadModelFileError, ChatTemplateError, ContextFullError, DisposedError, DownloadError, EngineCrashError, EnvironmentError, FileAccessError, LutraError, OutOfMemoryError,
   UnsupportedFormatError,
 } from './errors.js';

@@ -25,7 +25,8 @@ export async function loadModel(source: ModelSource, options: LoadOptions = {}):
 /** `loadModel` on a runtime that is there already. */
 export async function connectModel(peer: WorkerPeer, source: ModelSource, { onProgress, signal, tokenizer, ...options }: LoadOptions = {}): Promise<Model> {
   const client: Client = new RpcClient(peer);
-  const args = { source: wireSource(source), options: { ...options, ...(tokenizer && { tokenizer: String(tokenizer) }) } };
+  const wire = await wireSource(source);
+  const args = { source: wire, options: { ...options, ...(tokenizer && { tokenizer: String(tokenizer) }) } };
   // There is nothing to keep yet: the worker goes at once.
   const abort = () => void client.close(signal!.reason);
   signal?.addEventListener('abort', abort);
@@ -40,8 +41,10 @@ export async function connectModel(peer: WorkerPeer, source: ModelSource, { onPr
   }
 }
 
-function wireSource(source: ModelSource): string | Uint8Array {
+async function wireSource(source: ModelSource): Promise<WireSource> {
   if (source instanceof ArrayBuffer) return new Uint8Array(source);
+  if (source instanceof Blob) return source;
+  if (source instanceof ReadableStream) return new Response(source).blob();
   if (!(source instanceof Uint8Array)) return String(source);
   // A view is posted together with everything it is a view of.
   return source.byteLength === source.buffer.byteLength ? source : source.slice();

@@ -11,6 +11,7 @@ const codes: Record<string, number> = {
   UNSUPPORTED_FORMAT: 65,
   FILE_ACCESS: 66,
   CHAT_TEMPLATE: 65,
+  DOWNLOAD: 75,
   ENVIRONMENT: 69,
   OUT_OF_MEMORY: 71,
 };

@@ -1,8 +1,7 @@
 /** A path -> what lies there. */
 import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
-import { openFile } from '../platform/platform.js';
 import { readBytes } from './bytes.js';
-import { openIfThere } from './files.js';
+import { openFile, openIfThere } from './files.js';
 import { GGUF_MAGIC } from './gguf.js';
 import { importGguf } from './gguf-model.js';
 import { importHuggingFace } from './hf.js';
@@ -27,12 +26,16 @@ export async function detect(path: string, { tokenizer }: ImportOptions = {}): P
     await config.close();
     return { source: await importHuggingFace(path, tokenizer) };
   }
-  const file = await openFile(path);
+  return detectFile(await openFile(path), vocabSize => tokenizer === undefined ? besideModel(path, vocabSize) : openFile(tokenizer));
+}
+
+/** A file that is open; this closes it when it rejects. `openTokenizer`: for formats that keep it apart. */
+export async function detectFile(file: ByteSource, openTokenizer: (vocabSize: number) => Promise<ByteSource>): Promise<Detected> {
   try {
     const kind = await kindOf(file);
     if (kind === 'packed') return { packed: file };
     if (kind === 'gguf') return { source: await importGguf(file) };
-    return { source: await importLlama2c(file, vocabSize => tokenizer === undefined ? besideModel(path, vocabSize) : openFile(tokenizer)) };
+    return { source: await importLlama2c(file, openTokenizer) };
   } catch (error) {
     await file.close();
     throw error;

@@ -1,8 +1,8 @@
 /** GGUF files of Llama's relatives, whole or split. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { openFile } from '../platform/platform.js';
 import { readBytes } from './bytes.js';
 import { checkConfig } from './config.js';
+import { openFile } from './files.js';
 import { readGguf, type Gguf, type GgufTensor, type Metadata } from './gguf.js';
 import { readGgufTokenizer } from './gguf-tokenizer.js';
 import { ROPE_DIVISORS, extrasOf, linearShapes, vectorLengths } from './packed.js';

@@ -3,12 +3,11 @@
  * BF16, trits as BitNet checkpoints pack them, or codes of GPTQ; for the architectures see hf-config.ts.
  */
 import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
-import { openFile } from '../platform/platform.js';
 import { isObject, parseJson, readBytes } from './bytes.js';
 import { huggingFaceChat } from './chat.js';
 import { checkConfig } from './config.js';
 import { elutqTensors, isElutq, type ElutqTensor } from './elutq.js';
-import { openIfThere } from './files.js';
+import { openFile, openIfThere } from './files.js';
 import { GptqCache, gptqMatrix, groupCount, halfToNumber } from './gptq.js';
 import { readHuggingFaceConfig, type Quantisation } from './hf-config.js';
 import { extrasOf, linearShapes, vectorLengths, type Extras } from './packed.js';

@@ -1,9 +1,8 @@
 /** The tokenizer of anything that has one, without the model around it. */
-import { openFile } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { readBytes } from './bytes.js';
 import { detect, type ImportOptions } from './detect.js';
-import { openIfThere } from './files.js';
+import { openFile, openIfThere } from './files.js';
 import { GGUF_MAGIC, readGguf } from './gguf.js';
 import { readGgufTokenizer } from './gguf-tokenizer.js';
 import { readPackedHeader } from './packed.js';

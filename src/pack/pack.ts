@@ -76,6 +76,12 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
   }
 }
 
+/** Of the packed file's data, bytes; a little more where scales turn out to need 32 bits. */
+export function packedBytes(source: SourceModel, options: PackOptions): number {
+  const { formats, extras } = planFor(source, options);
+  return planPacked(source.config, extras, source.tokenizerJson.length, ({ name }) => formats.get(name)!).dataBytes;
+}
+
 type Plan = ReturnType<typeof planFor>;
 
 /** Checks options and source against each other; which format each linear layer gets. */

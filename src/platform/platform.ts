@@ -30,6 +30,11 @@ export function runtimeName(): string {
   return navigator?.userAgent ?? 'unknown';
 }
 
+/** Bytes that a model can have here at the very most: what 32-bit WebAssembly addresses, and what the machine has. */
+export function memoryLimit(): number {
+  return Math.min(2 ** 32, isServer ? builtin('node:os').totalmem() : Infinity);
+}
+
 /** Milliseconds, monotonic. */
 export const now = (): number => performance.now();
 

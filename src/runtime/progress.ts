@@ -8,3 +8,13 @@ export function atMostTenPerSecond(report: (loaded: number, total: number) => vo
     report(loaded, total);
   };
 }
+
+/** The same for each of several phases. */
+export function inPhases<Phase>(report: (phase: Phase, loaded: number, total: number) => void): (phase: Phase, loaded: number, total: number) => void {
+  const reports = new Map<Phase, (loaded: number, total: number) => void>();
+  return (phase, loaded, total) => {
+    let one = reports.get(phase);
+    if (!one) reports.set(phase, one = atMostTenPerSecond((...progress) => report(phase, ...progress)));
+    one(loaded, total);
+  };
+}

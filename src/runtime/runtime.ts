@@ -7,18 +7,18 @@ import type { Peer } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { generate, type Voice } from './generate.js';
 import { planGeneration, whole } from './options.js';
-import { atMostTenPerSecond } from './progress.js';
+import { atMostTenPerSecond, inPhases } from './progress.js';
 import { Queue } from './queue.js';
 import { serve } from './rpc.js';
 import { Session, type SharedEngine } from './session.js';
-import type { ModelInfo, Prompt, RuntimeMethods, WireLoadOptions } from './types.js';
+import type { LoadProgress, ModelInfo, Prompt, RuntimeMethods, WireLoadOptions, WireSource } from './types.js';
 
 const DEFAULT_CONTEXT = 2048;
 
 /** What a runtime is put together from. */
 export interface RuntimeParts {
   /** Any model, as a packed one. */
-  openPacked(source: string | Uint8Array, options: WireLoadOptions, onProgress: (loaded: number, total: number) => void, signal: AbortSignal):
+  openPacked(source: WireSource, options: WireLoadOptions, onProgress: (phase: LoadProgress['phase'], loaded: number, total: number) => void, signal: AbortSignal):
     Promise<{ source: ByteSource; header: PackedHeader }>;
   createEngine: CreateEngine;
 }
@@ -94,15 +94,15 @@ class LoadedModel {
     this.openSession();
   }
 
-  static async load({ openPacked, createEngine }: RuntimeParts, from: string | Uint8Array, options: WireLoadOptions,
-    onProgress: (phase: 'pack' | 'load', loaded: number, total: number) => void, signal: AbortSignal): Promise<LoadedModel> {
+  static async load({ openPacked, createEngine }: RuntimeParts, from: WireSource, options: WireLoadOptions,
+    onProgress: (phase: LoadProgress['phase'], loaded: number, total: number) => void, signal: AbortSignal): Promise<LoadedModel> {
     const begin = performance.now();
     const { threads = 'auto', crew = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
     if (threads !== 'auto') whole('threads', threads, 1, 1024);
     if (!['auto', 'simd', 'relaxed'].includes(variant)) throw new BadArgumentError('variant', `${variant} is not known`, 'Use auto, simd or relaxed.');
     if (!['auto', 'shared', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared or single.');
     whole('maxSessions', maxSessions, 1, 1024);
-    const { source, header } = await openPacked(from, options, atMostTenPerSecond((loaded, total) => onProgress('pack', loaded, total)), signal);
+    const { source, header } = await openPacked(from, options, inPhases(onProgress), signal);
     try {
       const { config } = header;
       const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;

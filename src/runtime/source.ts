@@ -1,18 +1,23 @@
 /** Whatever `loadModel` was given, as a packed model. */
-import { BadArgumentError, UnsupportedFormatError } from '../errors.js';
-import { detect } from '../formats/detect.js';
+import { BadArgumentError, OutOfMemoryError } from '../errors.js';
+import { detect, detectFile, type Detected } from '../formats/detect.js';
+import { openFile } from '../formats/files.js';
 import { readPackedHeader } from '../formats/packed.js';
-import type { ByteSource, PackedHeader } from '../formats/types.js';
-import { pack } from '../pack/pack.js';
+import type { SourceModel } from '../formats/source.js';
+import type { ByteSource, ModelConfig, PackedHeader } from '../formats/types.js';
+import { pack, packedBytes, type PackOptions } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
 import { builtin } from '../platform/builtin.js';
-import { bytesSource } from '../platform/platform.js';
-import type { WireLoadOptions } from './types.js';
+import { bytesSource, memoryLimit } from '../platform/platform.js';
+import type { LoadProgress, WireLoadOptions, WireSource } from './types.js';
 
-/** @param onProgress weights packed and to pack, when the model is not packed yet */
-export async function openPacked(source: string | Uint8Array, options: Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer'>,
-  onProgress?: (loaded: number, total: number) => void, signal?: AbortSignal): Promise<{ source: ByteSource; header: PackedHeader }> {
-  const packed = await openOrPack(source, options, onProgress, signal);
+type SourceOptions = Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer' | 'token' | 'context'>;
+type Report = (phase: LoadProgress['phase'], loaded: number, total: number) => void;
+
+/** @param onProgress bytes to download, weights to pack, where there is something of the kind to do */
+export async function openPacked(from: WireSource, options: SourceOptions, onProgress: Report = () => {}, signal?: AbortSignal):
+  Promise<{ source: ByteSource; header: PackedHeader }> {
+  const packed = await openOrPack(from, options, onProgress, signal);
   try {
     return { source: packed, header: await readPackedHeader(packed) };
   } catch (error) {
@@ -21,11 +26,50 @@ export async function openPacked(source: string | Uint8Array, options: Pick<Wire
   }
 }
 
-async function openOrPack(from: string | Uint8Array, { weights, groupSize, tokenizer }: Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer'>,
-  onProgress?: (loaded: number, total: number) => void, signal?: AbortSignal): Promise<ByteSource> {
-  const found = typeof from === 'string'
-    ? await detect(await localPath(from), { ...(tokenizer && { tokenizer: await localPath(tokenizer) }) })
-    : { packed: bytesSource('(bytes)', from) };
+async function openOrPack(from: WireSource, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
+  if (typeof from !== 'string') {
+    const file = from instanceof Uint8Array ? bytesSource('(bytes)', from) : blobSource(from);
+    return packedOf(await detectFile(file, async () => {
+      if (options.tokenizer === undefined) throw new BadArgumentError('tokenizer', 'this format keeps it in another file', 'Give its path.');
+      return openFile(localPath(options.tokenizer));
+    }), file.name, options, onProgress, signal);
+  }
+  const { isRemote } = await import('../download/download.js');
+  if (isRemote(from)) return openDownloaded(from, options, onProgress, signal);
+  const { tokenizer } = options;
+  return packedOf(await detect(localPath(from), { ...(tokenizer && { tokenizer: localPath(tokenizer) }) }), from, options, onProgress, signal);
+}
+
+/** Downloaded and, where it is not packed, packed into the store: the next start finds it there. */
+async function openDownloaded(from: string, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
+  const [{ RemoteModel }, { openStore, hubOptions }] = await Promise.all([import('../download/download.js'), import('../download/settings.js')]);
+  const { weights, groupSize, tokenizer } = options;
+  const model = new RemoteModel(from, { ...hubOptions(options.token), signal }), store = openStore();
+  const kept = `${model.folder}/packed/${model.file ?? 'model'}-${weights ?? 'auto'}-g${groupSize ?? 'auto'}-${__LUTRA_VERSION__}.lutra.safetensors`;
+  if (await store.has(kept)) return openFile(store.location(kept));
+  const importing = tokenizer ? { tokenizer: localPath(tokenizer) } : {};
+  const location = await model.fetch(store, async remote => {
+    const found = await detect(remote, importing);
+    try {
+      await checkMemory(found, options);
+    } finally {
+      await ('packed' in found ? found.packed : found.source).close();
+    }
+  }, (loaded, total) => onProgress('download', loaded, total));
+  signal?.throwIfAborted();
+  const found = await detect(location, importing);
+  if ('packed' in found) return packedOf(found, from, options, onProgress, signal);
+  try {
+    await pack(found.source, packOptions(found.source, options, onProgress, signal), await store.sink(kept));
+  } finally {
+    await found.source.close();
+  }
+  return openFile(store.location(kept));
+}
+
+/** In memory, where it is not packed yet. */
+async function packedOf(found: Detected, name: string, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
+  const { weights, groupSize } = options;
   if ('packed' in found) {
     if (weights === undefined && groupSize === undefined) return found.packed;
     await found.packed.close();
@@ -34,20 +78,49 @@ async function openOrPack(from: string | Uint8Array, { weights, groupSize, token
   const { source } = found;
   try {
     const sink = new MemorySink();
-    // Left to itself, `pack` makes small files. Here nothing is kept, so precision comes first.
-    const bits = weights ?? source.defaultBits ?? 8;
-    await pack(source, { bits, ...(groupSize && { groupSize }), ...(onProgress && { onProgress }), ...(signal && { signal }) }, sink);
-    return bytesSource(from as string, sink.bytes);
+    await pack(source, packOptions(source, options, onProgress, signal), sink);
+    return bytesSource(name, sink.bytes);
   } finally {
     await source.close();
   }
 }
 
+/** Left to itself, `pack` makes small files. Here precision comes first. */
+function packOptions(source: SourceModel, { weights, groupSize }: SourceOptions, onProgress: Report = () => {}, signal?: AbortSignal): PackOptions {
+  const isTernary = [...source.matrices.values()].some(matrix => matrix.encoding === 'ternary2');
+  return {
+    bits: weights ?? source.defaultBits ?? (isTernary ? 'ternary' : 8), ...(groupSize && { groupSize }), ...(signal && { signal }),
+    onProgress: (done, total) => onProgress('pack', done, total),
+  };
+}
+
+/** @throws OutOfMemoryError when the weights and one session's keys and values are more than there can be */
+async function checkMemory(found: Detected, options: SourceOptions): Promise<void> {
+  const kept = (config: ModelConfig) => 2 * 4 * config.nLayers * config.nHeadsKv * config.headDim * (options.context ?? Math.min(config.contextLength, 2048));
+  const needed = 'packed' in found ? await readPackedHeader(found.packed).then(header => header.dataBytes + kept(header.config))
+    : packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config);
+  const available = memoryLimit();
+  if (needed > available) throw new OutOfMemoryError(needed, available, 'Nothing was downloaded. Use a smaller model, fewer bits (`weights`), or a smaller context.');
+}
+
+function blobSource(blob: Blob): ByteSource {
+  const source: ByteSource = {
+    name: (blob as Partial<File>).name ?? '(blob)', size: blob.size,
+    async read(target, offset) {
+      target.set(await bytesOf(blob.slice(offset, offset + target.length), target.length, source.name));
+    },
+    async close() {},
+  };
+  return source;
+}
+
+async function bytesOf(blob: Blob, length: number, name: string): Promise<Uint8Array> {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  if (bytes.length !== length) throw new BadArgumentError('source', `${name} ends too early`, 'Give the whole file.');
+  return bytes;
+}
+
 /** A path, or a file URL, as a path. */
-export async function localPath(location: string): Promise<string> {
-  if (!/^[a-z][a-z0-9+.-]+:\/\//i.test(location)) return location;
-  if (!location.startsWith('file:')) {
-    throw new UnsupportedFormatError(location, 'URL', 'only file URLs can be opened', 'Download the model, or fetch its bytes and pass them.');
-  }
-  return builtin('node:url').fileURLToPath(location);
+export function localPath(location: string): string {
+  return location.startsWith('file:') ? builtin('node:url').fileURLToPath(location) : location;
 }

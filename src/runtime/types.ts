@@ -4,8 +4,14 @@ import type { ChatMessage, TemplateVariables } from '../chat/conversation.js';
 import type { Crew, EngineInfo, EngineOptions } from '../engine/types.js';
 import type { ModelConfig } from '../formats/types.js';
 
-/** Path or file URL of a model, or the bytes of a packed one. */
-export type ModelSource = string | URL | Uint8Array | ArrayBuffer;
+/**
+ * A path, a URL (`file:`, `https:`), `hf:ORG/REPO[@REVISION][/FILE]` on the Hugging Face hub, the bytes of a model file, a
+ * Blob or File, or a stream of its bytes.
+ */
+export type ModelSource = string | URL | Uint8Array | ArrayBuffer | Blob | ReadableStream<Uint8Array>;
+
+/** What of it crosses to the worker. */
+export type WireSource = string | Uint8Array | Blob;
 
 /** Text, or token ids as they are. */
 export type Prompt = string | readonly number[];
@@ -14,8 +20,8 @@ export type Prompt = string | readonly number[];
 export type WeightLevel = Bits;
 
 export interface LoadProgress {
-  /** 'pack': a model in another format is converted; 'load': weights go to their place. */
-  phase: 'pack' | 'load';
+  /** 'download': bytes of a model on a server; 'pack': a model in another format is converted; 'load': weights go to their place. */
+  phase: 'download' | 'pack' | 'load';
   loaded: number;
   total: number;
 }
@@ -39,6 +45,8 @@ export interface LoadOptions {
   tokenizer?: string | URL;
   /** Run the scalar code that defines the arithmetic instead of the kernels. Slow, same bits. Default false. */
   reference?: boolean;
+  /** Access token for models on the hub that are not public. Default: the environment variable HF_TOKEN. No other host sees it. */
+  token?: string;
   onProgress?: (progress: LoadProgress) => void;
   signal?: AbortSignal;
 }
@@ -159,7 +167,7 @@ export type WireScoreOptions = Omit<ScoreOptions, 'signal'>;
 
 /** Session 0 is the model's own. */
 export type RuntimeMethods = {
-  load: { args: { source: string | Uint8Array; options: WireLoadOptions }; result: ModelInfo; event: LoadProgress };
+  load: { args: { source: WireSource; options: WireLoadOptions }; result: ModelInfo; event: LoadProgress };
   generate: { args: { session: number; prompt: Prompt | null; options: WireGenerateOptions }; result: GenerationResult; event: Piece };
   chat: { args: { session: number; messages: readonly ChatMessage[]; options: WireChatOptions }; result: GenerationResult; event: Piece };
   score: { args: { session: number; ids: readonly number[]; options: WireScoreOptions }; result: Scores; event: never };

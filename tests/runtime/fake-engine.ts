@@ -120,8 +120,8 @@ export async function fakeModel(fake: FakeOptions = {}, options: LoadOptions = {
   };
   serveRuntime(inside, {
     openPacked: async (_source, _options, onProgress) => {
-      onProgress(1, 2);
-      onProgress(2, 2);
+      onProgress('pack', 1, 2);
+      onProgress('pack', 2, 2);
       return { source: bytesSource('fake.safetensors', tokenizer), header };
     },
     createEngine: async (_source, _header, options) => { log.options = options; return fakeEngine(log, fake); },

@@ -1,0 +1,55 @@
+/** `hf:ORG/REPO[@REVISION][/FILE]`: models on the Hugging Face hub, or on a server that speaks like it. */
+import { BadArgumentError, DownloadError } from '../errors.js';
+import { isObject } from '../formats/bytes.js';
+import { get, readAll, type HttpOptions } from './http.js';
+
+export interface HubName {
+  repo: string;
+  revision: string;
+  file: string | undefined;
+}
+
+const LIST_LIMIT = 16 << 20;
+const SPLIT = /-\d{5}-of-\d{5}\.gguf$/;
+
+export const isHubName = (location: string): boolean => location.startsWith('hf:');
+
+/** @throws BadArgumentError */
+export function parseHubName(location: string): HubName {
+  const [, repo, revision = 'main', file] = /^hf:([\w-][\w.-]*\/[\w-][\w.-]*)(?:@([\w-][\w.-]*))?(?:\/(.+))?$/.exec(location) ?? [];
+  const sound = repo && (file === undefined || file.split('/').every(step => /^[\w@+= -][\w.@+= -]*$/.test(step)));
+  if (!sound) throw new BadArgumentError('source', `${JSON.stringify(location)} names nothing on the hub`, 'Write hf:ORG/REPO, hf:ORG/REPO/FILE or hf:ORG/REPO@REVISION/FILE.');
+  return { repo, revision, file };
+}
+
+/** Address of the files of a repository, without a slash at the end. */
+export function hubBase(endpoint: string, { repo, revision }: HubName): string {
+  return `${endpoint.replace(/\/+$/, '')}/${repo}/resolve/${revision}`;
+}
+
+/**
+ * What of a repository is a model: a file, or '' for all of it as a folder.
+ * @throws BadArgumentError when there are several, DownloadError when there is none
+ */
+export async function findModel(endpoint: string, name: HubName, options: HttpOptions): Promise<string> {
+  const url = `${endpoint.replace(/\/+$/, '')}/api/models/${name.repo}/tree/${name.revision}`;
+  let files: unknown;
+  try {
+    files = JSON.parse(new TextDecoder().decode(await readAll(url, await get(url, {}, options), LIST_LIMIT)));
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  if (!Array.isArray(files)) throw new DownloadError(url, 200, 'is no list of files', 'Check the name, and HF_ENDPOINT if it is set.');
+  const paths: string[] = files.filter(file => isObject(file) && file.type === 'file' && typeof file.path === 'string').map(file => file.path);
+  const packed = paths.filter(path => path.endsWith('.lutra.safetensors'));
+  // Of a split file the first part names the others.
+  const gguf = paths.filter(path => path.endsWith('.gguf') && (!SPLIT.test(path) || path.includes('-00001-of-')));
+  if (packed.length === 1) return packed[0]!;
+  if (packed.length === 0) {
+    if (paths.includes('config.json') && paths.some(path => path.endsWith('.safetensors'))) return '';
+    if (gguf.length === 1) return gguf[0]!;
+  }
+  const several = [...packed, ...gguf];
+  if (several.length === 0) throw new DownloadError(url, 200, 'holds no model that can be read', 'Packed models, GGUF files and safetensors with a config.json can be read.');
+  throw new BadArgumentError('source', `hf:${name.repo} holds several models: ${several.slice(0, 20).join(', ')}`, `Name one: hf:${name.repo}/${several[0]}`);
+}

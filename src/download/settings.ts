@@ -1,0 +1,16 @@
+/** What the surroundings say of downloads. */
+import { isServer } from '../platform/builtin.js';
+import type { RemoteOptions } from './download.js';
+import { cacheFolder, FolderStore } from './folder-store.js';
+import { memoryStore } from './memory-store.js';
+import type { Store } from './store.js';
+
+/** The folder for caches; where there are no files, memory: every start downloads anew. */
+export function openStore(): Store {
+  return isServer ? new FolderStore(cacheFolder()) : memoryStore;
+}
+
+export function hubOptions(token?: string): RemoteOptions {
+  const { HF_ENDPOINT, HF_TOKEN } = (isServer ? process.env : {}) as Record<string, string | undefined>;
+  return { endpoint: HF_ENDPOINT || 'https://huggingface.co', token: token ?? (HF_TOKEN || undefined) };
+}
