@@ -4,7 +4,8 @@ import { DisposedError } from './errors.js';
 import { spawn, type WorkerPeer } from './platform/platform.js';
 import { RpcClient, type Call } from './runtime/rpc.js';
 import type {
-  ChatOptions, GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource, Piece, Prompt, RuntimeMethods, ScoreOptions, Scores, TokenizeOptions,
+  ChatOptions, GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource,
+  Piece, Prompt, RuntimeMethods, ScoreOptions, Scores, TokenizeOptions, WireSource,
 } from './runtime/types.js';
 
 type Client = RpcClient<RuntimeMethods>;
@@ -25,13 +26,13 @@ export async function loadModel(source: ModelSource, options: LoadOptions = {}):
 /** `loadModel` on a runtime that is there already. */
 export async function connectModel(peer: WorkerPeer, source: ModelSource, { onProgress, signal, tokenizer, ...options }: LoadOptions = {}): Promise<Model> {
   const client: Client = new RpcClient(peer);
-  const wire = await wireSource(source);
-  const args = { source: wire, options: { ...options, ...(tokenizer && { tokenizer: String(tokenizer) }) } };
   // There is nothing to keep yet: the worker goes at once.
   const abort = () => void client.close(signal!.reason);
   signal?.addEventListener('abort', abort);
   try {
+    const wire = await wireSource(source);
     signal?.throwIfAborted();
+    const args = { source: wire, options: { ...options, ...(tokenizer && { tokenizer: String(tokenizer) }) } };
     return new Model(client, await client.call('load', args, onProgress).result);
   } catch (error) {
     await client.close(error);

@@ -6,7 +6,7 @@ import { FileAccessError, LutraError } from '../errors.js';
 import type { ChatMessage, Generation, Model } from '../index.js';
 import { describeError, INTERRUPTED } from './exit.js';
 import { addInstructOptions, opening, type InstructOptions } from './instruct.js';
-import { addModelOptions, load, modelPath, type ModelOptions } from './options.js';
+import { addModelOptions, load, MODEL, modelPath, type ModelOptions } from './options.js';
 import { addSamplingOptions, sampling, speed, type SamplingOptions } from './sampling.js';
 import { faint, printJson, say } from './terminal.js';
 
@@ -21,9 +21,9 @@ Ctrl-C stops an answer; Ctrl-D, or Ctrl-C twice, ends.`;
 export function chatCommand(): Command {
   const command = new Command('chat')
     .description('Talks with a model. /help lists what can be typed besides messages; piped input is one message a line.')
-    .argument('[model]', 'a packed instruct model, or one that can be packed while it is loaded');
+    .argument('[model]', MODEL);
   addModelOptions(addInstructOptions(addSamplingOptions(command)))
-    .addHelpText('after', '\nExample:\n  lutra chat SmolLM2-135M-Instruct.Q4_1.gguf --temp 0.5');
+    .addHelpText('after', '\nExample:\n  lutra chat hf:HuggingFaceTB/SmolLM2-360M-Instruct --bits 4');
   return command.action(async (argument: string | undefined, options: ChatOptions) => {
     const path = modelPath(command, argument, options);
     await using model = await load(path, options);

@@ -4,7 +4,7 @@ import { BadArgumentError } from '../errors.js';
 import type { Model } from '../index.js';
 import { unpack } from '../pack/unpack.js';
 import { openPacked } from '../runtime/source.js';
-import { addModelOptions, choice, load, modelPath, readText, wholeNumber, type ModelOptions } from './options.js';
+import { addModelOptions, choice, load, MODEL, modelPath, readText, wholeNumber, type ModelOptions } from './options.js';
 import { interrupt, printJson, progressBar } from './terminal.js';
 
 const DEFAULT_WINDOW = 512;
@@ -23,7 +23,7 @@ interface Sequence { ids: number[]; from: number }
 export function evalCommand(): Command {
   const command = new Command('eval')
     .description('Cross-entropy (nats per token) and perplexity of a model on a text.')
-    .argument('[model]', 'a packed model, or one that can be packed while it is loaded')
+    .argument('[model]', MODEL)
     .addOption(new Option('--text <file>', 'one text, as llama-perplexity does it: windows of --ctx tokens, the second half of each scored').conflicts('documents'))
     .option('--documents <file>', 'a JSON array of texts, each scored from its own beginning, with BOS, cut at the context')
     .option('--ctx <n>', `tokens of a window (default: ${DEFAULT_WINDOW}, or what the model was trained for)`, wholeNumber(4))
@@ -45,7 +45,7 @@ export function evalCommand(): Command {
 async function loadFor(path: string, options: EvalOptions): Promise<Model> {
   const context = options.ctx ? { context: options.ctx } : {};
   if (!options.activations) return load(path, options, context);
-  const { weights, group, tokenizer, ...rest } = options;
+  const { weights = options.bits, group, tokenizer, ...rest } = options;
   const { source } = await openPacked(path, { ...(weights && { weights }), ...(group && { groupSize: group }), ...(tokenizer && { tokenizer }) });
   try {
     return await load(await unpack(source), rest, context);

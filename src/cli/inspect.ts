@@ -5,6 +5,7 @@ import { readPackedHeader } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
 import type { ByteSource, ModelConfig } from '../formats/types.js';
 import { jsonOption } from './options.js';
+import { atHeaders } from './remote.js';
 import { bytes, printJson } from './terminal.js';
 
 interface Tensor { name: string; type: string; shape: number[]; bytes: number }
@@ -31,8 +32,10 @@ export function inspectCommand(): Command {
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  lutra inspect stories.lutra.safetensors')
     .action(async (path: string, { tokenizer, json }: { tokenizer?: string; json?: true }) => {
-      const found = await detect(path, { ...(tokenizer && { tokenizer }) });
-      const report = 'packed' in found ? await describePacked(found.packed) : await describeSource(path, found.source);
+      const report = await atHeaders(path, async location => {
+        const found = await detect(location, { ...(tokenizer && { tokenizer }) });
+        return 'packed' in found ? describePacked(found.packed) : describeSource(path, found.source);
+      });
       if (json) printJson(report);
       else process.stdout.write(render(report));
     });

@@ -1,5 +1,6 @@
 /** The command line. */
 import { Command, CommanderError } from 'commander';
+import { cacheCommand } from './cache.js';
 import { chatCommand } from './chat.js';
 import { evalCommand } from './eval.js';
 import { describeError, exitCode, INTERRUPTED, USAGE } from './exit.js';
@@ -15,7 +16,7 @@ const program = new Command('lutra')
   .version(__LUTRA_VERSION__, '-V, --version')
   .addHelpText('after', '\nExample:\n  lutra run -p "Once upon a time"');
 
-for (const command of [runCommand(), chatCommand(), quantizeCommand(), evalCommand(), exportCommand(), inspectCommand(), tokenizeCommand()]) {
+for (const command of [runCommand(), chatCommand(), quantizeCommand(), evalCommand(), exportCommand(), inspectCommand(), tokenizeCommand(), cacheCommand()]) {
   command.exitOverride().showHelpAfterError(`lutra ${command.name()} --help lists the options.`);
   program.addCommand(command);
 }

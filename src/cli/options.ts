@@ -12,6 +12,7 @@ export interface ModelOptions {
   ctxSize?: number;
   threads?: number | 'auto';
   weights?: WeightLevel;
+  bits?: WeightLevel;
   group?: 32 | 64 | 128;
   tokenizer?: string;
   variant?: 'simd' | 'relaxed' | 'auto';
@@ -43,6 +44,8 @@ export function choice(flags: string, text: string, choices: string[], convert: 
   });
 }
 
+export const MODEL = 'a packed model, or one that can be packed while it is loaded: a path, a URL, or hf:ORG/REPO[/FILE]';
+
 export const jsonOption = () => new Option('--json', 'print one JSON object to stdout, everything else to stderr');
 
 export function addModelOptions(command: Command): Command {
@@ -50,6 +53,7 @@ export function addModelOptions(command: Command): Command {
     .option('-m, --model <file>', 'the model, instead of the argument')
     .option('-t, --threads <n>', 'threads that compute (default: settled by timing)', text => text === 'auto' ? text : wholeNumber(1)(text))
     .addOption(choice('--weights <level>', 'pack a model that is not packed yet at this level', ['f32', ...LEVELS], level))
+    .addOption(choice('--bits <level>', 'the same as --weights', ['f32', ...LEVELS], level).conflicts('weights'))
     .addOption(choice('--group <n>', 'columns that share a scale, with --weights', GROUPS, Number))
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .addOption(choice('--variant <name>', 'which build of the kernels runs', ['simd', 'relaxed', 'auto'], text => text))
@@ -71,17 +75,17 @@ export function modelPath(command: Command, argument: string | undefined, option
 
 /** Loads with a bar on the terminal; Ctrl-C ends it. */
 export async function load(source: string | Uint8Array, options: ModelOptions, changes: LoadOptions = {}): Promise<Model> {
-  const bar = progressBar();
+  const bar = progressBar(), weights = options.weights ?? options.bits;
   try {
     return await loadModel(source, {
       ...(options.ctxSize && { context: options.ctxSize }),
       ...(options.threads && { threads: options.threads }),
-      ...(options.weights && { weights: options.weights }),
+      ...(weights && { weights }),
       ...(options.group && { groupSize: options.group }),
       ...(options.tokenizer && { tokenizer: options.tokenizer }),
       ...(options.variant && { variant: options.variant }),
       ...(options.reference && { reference: true }),
-      onProgress: ({ phase, loaded, total }) => bar.update(phase === 'pack' ? 'packing' : 'loading', loaded, total),
+      onProgress: ({ phase, loaded, total }) => bar.update({ download: 'downloading', pack: 'packing', load: 'loading' }[phase], loaded, total),
       signal: interrupt(),
       ...changes,
     });

@@ -7,6 +7,7 @@ import { pack, type Bits, type PackOptions, type PackStats } from '../pack/pack.
 import { fileSink } from '../platform/platform.js';
 import { quantizeModel, type Method } from '../quant/model.js';
 import { choice, GROUPS, jsonOption, LEVELS, wholeNumber } from './options.js';
+import { fetched } from './remote.js';
 import { bytes, interrupt, printJson, progressBar, say } from './terminal.js';
 
 interface QuantizeOptions {
@@ -71,7 +72,7 @@ async function quantize(path: string, options: QuantizeOptions): Promise<PackSta
   if (method === 'hlq' && (options.size !== undefined || (typeof options.bits === 'number' && !Number.isInteger(options.bits)))) {
     wrong(options.size === undefined ? '--bits' : '--size', 'bits that differ from matrix to matrix need a calibration', 'Give --calibration FILE, or --calibration self.');
   }
-  const found = await detect(path, { ...(tokenizer && { tokenizer }) });
+  const found = await detect(await fetched(path), { ...(tokenizer && { tokenizer }) });
   if ('packed' in found) {
     await found.packed.close();
     throw new BadArgumentError('source', `${path} is packed already`, 'Give the model it was packed from.');

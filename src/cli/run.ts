@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import type { Generation, GenerationResult, Model } from '../index.js';
 import { INTERRUPTED } from './exit.js';
 import { addInstructOptions, opening, type InstructOptions } from './instruct.js';
-import { addModelOptions, embeddedModel, load, modelPath, type ModelOptions } from './options.js';
+import { addModelOptions, embeddedModel, load, MODEL, modelPath, type ModelOptions } from './options.js';
 import { addSamplingOptions, sampling, speed, type SamplingOptions } from './sampling.js';
 import { faint, interrupt, printJson, say } from './terminal.js';
 
@@ -16,7 +16,7 @@ interface RunOptions extends ModelOptions, SamplingOptions, InstructOptions {
 export function runCommand(): Command {
   const command = new Command('run')
     .description('Continues a prompt, or answers it where the model was trained for chats. Without a model: the one that comes with the package.')
-    .argument('[model]', 'a packed model, or one that can be packed while it is loaded')
+    .argument('[model]', MODEL)
     .option('-p, --prompt <text>', 'what to continue, or to answer', '')
     .option('--raw', 'continue the prompt as it is, without the model\'s chat template')
     .option('--no-display-prompt', 'print the answer only')

@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander';
 import { openTokenizer } from '../formats/vocabulary.js';
 import { jsonOption, readText } from './options.js';
+import { atHeaders } from './remote.js';
 import { printJson } from './terminal.js';
 
 interface TokenizeOptions {
@@ -27,7 +28,7 @@ export function tokenizeCommand(): Command {
     .addHelpText('after', '\nExample:\n  lutra tokenize model.gguf -p "<|im_start|>Hello" --special')
     .action(async (path: string, { prompt, file, special, bos, tokenizer, json }: TokenizeOptions) => {
       if (prompt === undefined && file === undefined) command.error('error: what text? Give -p TEXT or -f FILE');
-      const model = await openTokenizer(path, { ...(tokenizer && { tokenizer }) });
+      const model = await atHeaders(path, location => openTokenizer(location, { ...(tokenizer && { tokenizer }) }));
       const ids = model.encode(prompt ?? await readText(file!), { ...(special && { special }), ...(!bos && { addBos: false }) });
       const pieces = model.pieces(ids);
       if (json) return printJson({ ids, pieces });
