@@ -17,6 +17,7 @@ export interface RemoteOptions {
   token?: string | undefined;
   signal?: AbortSignal | undefined;
   retryDelay?: number | undefined;
+  silence?: number | undefined;
 }
 
 /** Files that a reader wants as a whole. */
@@ -60,7 +61,7 @@ export class RemoteModel {
   /** Runs `work` on a location from which headers can be read; nothing is kept. */
   async inspect<T>(work: (location: string) => Promise<T>): Promise<T> {
     const file = await this.#find();
-    return withOpener(this.#base, location => this.#open(location, http => openRemote(this.#url(location), http)), () => work(this.#join(this.#base, file)));
+    return withOpener(this.#base, location => this.#open(location, async http => openRemote(await probe(this.#url(location), http), http)), () => work(this.#join(this.#base, file)));
   }
 
   /**
@@ -80,7 +81,7 @@ export class RemoteModel {
       const remote = await probe(this.#url(location), http);
       wanted.set(name, remote);
       if (await store.has(entry)) return openFile(store.location(entry));
-      if (!SMALL.test(name)) return openRemote(this.#url(location), http);
+      if (!SMALL.test(name)) return openRemote(remote, http);
       if ((remote.size ?? 0) > SMALL_LIMIT) throw new DownloadError(remote.url, 200, `${remote.size} bytes of text`, 'Check the address.');
       await fetchFile(remote, store, entry, http);
       return openFile(store.location(entry));
@@ -113,8 +114,8 @@ export class RemoteModel {
   }
 
   #http(): HttpOptions {
-    const { endpoint, token, signal, retryDelay } = this.#options;
-    return { signal, retryDelay, token: new URL(this.#base).origin === new URL(endpoint).origin ? token : undefined };
+    const { endpoint, token, ...options } = this.#options;
+    return { ...options, token: new URL(this.#base).origin === new URL(endpoint).origin ? token : undefined };
   }
 
   /** In the store; a name from a header is not believed. */

@@ -7,6 +7,8 @@ export interface HttpOptions {
   signal?: AbortSignal | undefined;
   /** Milliseconds before the second attempt; doubled each time. Default 500. */
   retryDelay?: number | undefined;
+  /** A connection that says nothing for so many milliseconds is given up. Default 30000. */
+  silence?: number | undefined;
 }
 
 /** A response with its body unread. */
@@ -21,8 +23,6 @@ export interface Reply {
 }
 
 const ATTEMPTS = 5, HOPS = 8;
-/** A connection that says nothing for so long is given up. Milliseconds. */
-const SILENCE = 30_000;
 /** Servers may ask for more patience than people have. Milliseconds. */
 const LONGEST_WAIT = 60_000;
 const REDIRECTS = [301, 302, 303, 307, 308], TRANSIENT = [408, 425, 429, 500, 502, 503, 504];
@@ -65,7 +65,7 @@ export async function patience(attempt: number, { retryDelay = 500, signal }: Ht
   });
 }
 
-async function follow(start: string, headers: Record<string, string>, { token, signal }: HttpOptions): Promise<Reply> {
+async function follow(start: string, headers: Record<string, string>, { token, signal, silence = 30_000 }: HttpOptions): Promise<Reply> {
   const linked: [string, string][] = [];
   let url = checked(start, start);
   for (let hop = 0; hop <= HOPS; hop++) {
@@ -76,15 +76,15 @@ async function follow(start: string, headers: Record<string, string>, { token, s
     const sent = new Headers({ 'accept-encoding': 'identity', ...headers });
     if (token && url.origin === new URL(start).origin) sent.set('authorization', `Bearer ${token}`);
     const init: RequestInit = { headers: sent, signal: controller.signal, redirect: 'manual' };
-    let response = await quietly(start, controller, fetch(url, init));
+    let response = await quietly(start, silence, controller, fetch(url, init));
     // Browsers do not show redirects. They follow them by themselves, and take the token off where the host changes.
-    if (response.type === 'opaqueredirect') response = await quietly(start, controller, fetch(url, { ...init, redirect: 'follow' }));
+    if (response.type === 'opaqueredirect') response = await quietly(start, silence, controller, fetch(url, { ...init, redirect: 'follow' }));
     if (!REDIRECTS.includes(response.status)) {
       const all = new Headers(response.headers);
       for (const [name, value] of linked) all.set(name, value);
       return {
         status: response.status, headers: all,
-        body: () => chunks(start, response, controller, over),
+        body: () => chunks(start, response, silence, controller, over),
         cancel: () => { over(); controller.abort(); },
       };
     }
@@ -106,14 +106,14 @@ function checked(url: string, start: string): URL {
 }
 
 /** What `work` gives, unless nothing happens for too long. */
-async function quietly<T>(url: string, controller: AbortController, work: Promise<T>): Promise<T> {
+async function quietly<T>(url: string, silence: number, controller: AbortController, work: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     return await Promise.race([work, new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        reject(new Error(`nothing arrived for ${SILENCE / 1000} s`));
+        reject(new Error(`nothing arrived for ${silence / 1000} s`));
         controller.abort();
-      }, SILENCE);
+      }, silence);
     })]);
   } catch (cause) {
     const { message, cause: inner } = cause as Error & { cause?: { code?: string; message?: string } };
@@ -124,11 +124,11 @@ async function quietly<T>(url: string, controller: AbortController, work: Promis
   }
 }
 
-async function* chunks(url: string, response: Response, controller: AbortController, over: () => void): AsyncGenerator<Uint8Array> {
+async function* chunks(url: string, response: Response, silence: number, controller: AbortController, over: () => void): AsyncGenerator<Uint8Array> {
   const reader = response.body?.getReader();
   try {
     while (reader) {
-      const { done, value } = await quietly(url, controller, reader.read());
+      const { done, value } = await quietly(url, silence, controller, reader.read());
       if (done) return;
       yield value;
     }

@@ -38,8 +38,7 @@ export function contentRange(headers: Headers): { begin: number; total: number }
 }
 
 /** Reads parts of the file as they are asked for: for headers, not for weights. */
-export async function openRemote(url: string, options: HttpOptions): Promise<ByteSource> {
-  const { size, ranges } = await probe(url, options);
+export function openRemote({ url, size, ranges }: RemoteFile, options: HttpOptions): ByteSource {
   if (size === undefined || (!ranges && size > 0)) throw new DownloadError(url, 200, 'this server sends whole files only', 'Download the file by other means and give its path.');
   const source: ByteSource = {
     name: url, size,
