@@ -57,7 +57,7 @@ async function fill(part: Part, file: RemoteFile, options: HttpOptions, onProgre
   for (let attempt = 1; done !== size;) {
     const before = done;
     try {
-      const reply = await get(url, done > 0 ? { range: `bytes=${done}-`, ...(version && { 'if-range': version }) } : {}, options);
+      const reply = await get(url, done > 0 ? { range: `bytes=${done}-`, ...(version && { 'if-range': version }) } : {}, options, reply => reply);
       if (reply.status !== 206) await restart();
       else if (contentRange(reply.headers)?.begin !== done || contentRange(reply.headers)?.total !== size) {
         reply.cancel();

@@ -30,15 +30,15 @@ const REDIRECTS = [301, 302, 303, 307, 308], TRANSIENT = [408, 425, 429, 500, 50
 const LINKED = ['x-linked-etag', 'x-linked-size', 'x-repo-commit'];
 
 /**
- * GET, again after failures that pass.
+ * GET, again after failures that pass, those of `use` among them.
  * @throws DownloadError on a status of 400 and above, or when all attempts failed
  */
-export async function get(url: string, headers: Record<string, string>, options: HttpOptions): Promise<Reply> {
+export async function get<T>(url: string, headers: Record<string, string>, options: HttpOptions, use: (reply: Reply) => Promise<T> | T): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     options.signal?.throwIfAborted();
     try {
       const reply = await follow(url, headers, options);
-      if (reply.status < 400) return reply;
+      if (reply.status < 400) return await use(reply);
       reply.cancel();
       throw refusal(url, reply);
     } catch (error) {

@@ -35,7 +35,7 @@ export async function findModel(endpoint: string, name: HubName, options: HttpOp
   const url = `${endpoint.replace(/\/+$/, '')}/api/models/${name.repo}/tree/${name.revision}`;
   let files: unknown;
   try {
-    files = JSON.parse(new TextDecoder().decode(await readAll(url, await get(url, {}, options), LIST_LIMIT)));
+    files = JSON.parse(new TextDecoder().decode(await get(url, {}, options, reply => readAll(url, reply, LIST_LIMIT))));
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }

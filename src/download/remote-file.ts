@@ -18,7 +18,7 @@ export interface RemoteFile {
 
 /** Asks for the first byte, which tells more than HEAD on many servers. */
 export async function probe(url: string, options: HttpOptions): Promise<RemoteFile> {
-  const reply = await get(url, { range: 'bytes=0-0' }, options);
+  const reply = await get(url, { range: 'bytes=0-0' }, options, reply => reply);
   reply.cancel();
   const { status, headers } = reply, range = contentRange(headers);
   const announced = range?.total ?? headers.get('x-linked-size') ?? (status === 200 ? headers.get('content-length') : null);
@@ -45,14 +45,15 @@ export function openRemote({ url, size, ranges }: RemoteFile, options: HttpOptio
     async read(target, offset) {
       checkRange(source, offset, target.length, 'bytes');
       if (target.length === 0) return;
-      const reply = await get(url, { range: `bytes=${offset}-${offset + target.length - 1}` }, options);
-      if (reply.status !== 206 || contentRange(reply.headers)?.begin !== offset) {
-        reply.cancel();
-        throw new DownloadError(url, reply.status, 'another part of the file than the one asked for', 'Check the address.');
-      }
-      const bytes = await readAll(url, reply, target.length);
-      if (bytes.length !== target.length) throw new DownloadError(url, reply.status, `${bytes.length} of ${target.length} bytes`, 'Try again.');
-      target.set(bytes);
+      await get(url, { range: `bytes=${offset}-${offset + target.length - 1}` }, options, async reply => {
+        if (reply.status !== 206 || contentRange(reply.headers)?.begin !== offset) {
+          reply.cancel();
+          throw new DownloadError(url, reply.status, 'another part of the file than the one asked for', 'Check the address.');
+        }
+        const bytes = await readAll(url, reply, target.length);
+        if (bytes.length !== target.length) throw new DownloadError(url, reply.status, `${bytes.length} of ${target.length} bytes`, 'Try again.', { transient: true });
+        target.set(bytes);
+      });
     },
     async close() {},
   };

@@ -12,7 +12,7 @@ export interface HubFile {
 }
 
 export interface Faults {
-  /** For each request of a large file, in turn: cut after so many bytes. */
+  /** For each request of the rest of a large file, in turn: cut after so many bytes. */
   cuts?: number[];
   /** For each request of a file, in turn: a status instead of an answer. */
   statuses?: number[];
@@ -49,7 +49,7 @@ export async function startHub(repo: string, content: Record<string, Uint8Array 
     response.writeHead(from === undefined ? 200 : 206, {
       'content-length': end - begin, ...(!faults.noEtag && { etag: `"${etag}"` }), ...(from !== undefined && { 'content-range': `bytes ${begin}-${end - 1}/${size}` }),
     });
-    const cut = end - begin > 1 && host === 'store' ? faults.cuts?.shift() : undefined;
+    const cut = !to && host === 'store' ? faults.cuts?.shift() : undefined;
     const body = Buffer.alloc(Math.min(end - begin, cut ?? Infinity, 64 << 20));
     body.set(file.bytes.subarray(begin, begin + body.length));
     hub.requests.at(-1)!.sent = body.length;
