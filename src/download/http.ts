@@ -92,7 +92,7 @@ async function follow(start: string, headers: Record<string, string>, { token, s
     const location = response.headers.get('location');
     over();
     controller.abort();
-    if (!location) throw new DownloadError(start, response.status, 'a redirect to nowhere', 'Check the address.');
+    if (!location || !URL.canParse(location, url.href)) throw new DownloadError(start, response.status, 'a redirect to nowhere', 'Check the address.');
     url = checked(new URL(location, url).href, start);
     if (url.protocol === 'http:' && start.startsWith('https:')) throw new DownloadError(start, response.status, `a redirect to ${url.host} without encryption`, 'Do not trust this address.');
   }
