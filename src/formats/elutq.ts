@@ -11,9 +11,8 @@
  * everywhere.
  */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { openFile } from '../platform/platform.js';
 import { parseJson, readBytes } from './bytes.js';
-import { openIfThere } from './files.js';
+import { openFile, openIfThere } from './files.js';
 import type { RowBytes, SourceMatrix } from './source.js';
 import type { ByteSource } from './types.js';
 
