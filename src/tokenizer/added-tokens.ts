@@ -83,7 +83,7 @@ export class AddedTokens {
    * The vocabulary without these tokens (taken out of `json`: a copy is large) and without the merges that would spell
    * one, so that no text turns into them by another way.
    */
-  withoutThem(json: TokenizerJson): object {
+  withoutThem(json: TokenizerJson): TokenizerJson {
     const { vocab, merges = [], unk_token: unknown } = json.model;
     const splitting = json.pre_tokenizer ?? splitWords(vocab);
     for (const piece of this.#byContent.keys()) if (piece !== unknown) delete vocab[piece];

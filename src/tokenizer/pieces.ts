@@ -5,6 +5,7 @@ export interface TokenizerJson {
   added_tokens?: { id: number; content: string; special?: boolean; normalized?: boolean; lstrip?: boolean; rstrip?: boolean }[];
   normalizer?: unknown;
   pre_tokenizer?: unknown;
+  post_processor?: unknown;
   decoder?: unknown;
   model: { vocab: Record<string, number>; merges?: (string | [string, string])[]; unk_token?: string | null; [key: string]: unknown };
 }
@@ -19,6 +20,15 @@ const BYTE_OF_CHAR = (() => {
   for (let byte = 0; byte < 256; byte++) map.set(String.fromCharCode(printable(byte) ? byte : next++), byte);
   return map;
 })();
+
+const CHAR_OF_BYTE = [...BYTE_OF_CHAR.keys()];
+
+/** A word in the alphabet of byte-level BPE. */
+export function spellBytes(word: string): string {
+  let spelled = '';
+  for (const byte of UTF8.encode(word)) spelled += CHAR_OF_BYTE[byte]!;
+  return spelled;
+}
 
 function byteLevel(piece: string): Uint8Array {
   const bytes: number[] = [];

@@ -1,12 +1,12 @@
 /** Text to ids and back, for one model: a library does the encoding, special tokens and bytes are this file's business. */
-import { Tokenizer as Library } from '@huggingface/tokenizers';
+import type { Tokenizer as Library } from '@huggingface/tokenizers';
 import { BadArgumentError, BadModelFileError } from '../errors.js';
 import type { ModelConfig } from '../formats/types.js';
 import type { TokenizeOptions } from '../runtime/types.js';
 import { AddedTokens, type Foreign } from './added-tokens.js';
 import { readPieces, type Pieces, type TokenizerJson } from './pieces.js';
 import { TextStream } from './text-stream.js';
-import { rememberWords } from './words.js';
+import { createLibrary } from './words.js';
 
 /** Embeddings are padded to round numbers of rows; more unused ids than this share of them means another model's tokenizer. */
 const MAX_UNUSED = 1 / 16;
@@ -34,8 +34,7 @@ export class Tokenizer {
       json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as TokenizerJson;
       this.#pieces = readPieces(json);
       this.#added = new AddedTokens(json, template);
-      this.#library = new Library(this.#added.withoutThem(json), {});
-      rememberWords(this.#library, () => this.#sections);
+      this.#library = createLibrary(this.#added.withoutThem(json), () => this.#sections);
     } catch (cause) {
       throw bad(`is not a tokenizer.json that can be used: ${(cause as Error).message}`);
     }

@@ -1,27 +1,72 @@
-/** The library, faster on long texts: their words repeat, and it remembers too few of them. */
-import type { Tokenizer as Library } from '@huggingface/tokenizers';
+/**
+ * The library, faster on long texts: what it does to a word it does once, because words repeat. Spelling in the alphabet
+ * of byte-level BPE is left to this file for the same reason.
+ */
+import { Tokenizer as Library } from '@huggingface/tokenizers';
+import { spellBytes, type TokenizerJson } from './pieces.js';
 
 /** Words remembered: how many, and how long. */
 const MAX_WORDS = 65536, LONGEST_WORD = 64;
+/** Stands in no text that was UTF-8. */
+const BETWEEN = '\ud800';
+/** GPT-2's words, where a byte-level step cuts by itself. */
+const GPT2_WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+interface Step { type?: string; pretokenizers?: Step[]; add_prefix_space?: boolean; use_regex?: boolean }
 
 /** @param sections how many sections of the text come before the one that is encoded */
-export function rememberWords(library: Library, sections: () => number): void {
-  const { model, pre_tokenizer: cut } = library;
+export function createLibrary(json: TokenizerJson, sections: () => number): Library {
+  const { steps, spells } = withoutSpelling(json.pre_tokenizer as Step | null);
+  const { merges = [] } = json.model;
+  const library = new Library({ ...json, pre_tokenizer: steps, model: { ...json.model, merges: [] } }, {});
+  const { pre_tokenizer: cut, model } = library;
   // Each section is a text to the library; some word marks belong to the first one only.
   if (cut) library.pre_tokenizer = ((text: string) => cut(text, { section_index: sections() })) as typeof cut;
-  if (!model || model.fuse_unk) return;
+  if (!model) throw new Error('it has no model');
+  ranked(model, merges);
+
   const encode = model.encode.bind(model), known = new Map<string, string[]>();
+  const spell = spells ? (words: string[]) => words.map(spellBytes) : (words: string[]) => words;
   model.encode = words => {
+    if (model.fuse_unk) return encode(spell(words));
     const all: string[] = [];
     for (const word of words) {
       let pieces = known.get(word);
       if (!pieces) {
-        pieces = encode([word]);
+        pieces = encode(spell([word]));
         if (known.size === MAX_WORDS) known.clear();
         if (word.length <= LONGEST_WORD) known.set(word, pieces);
       }
       for (const piece of pieces) all.push(piece);
     }
     return all;
+  };
+  return library;
+}
+
+/** The steps that cut a text into words, without a last one that spells them in bytes. */
+function withoutSpelling(step: Step | null): { steps: object | null; spells: boolean } {
+  const all = step?.type === 'Sequence' ? step.pretokenizers ?? [] : step ? [step] : [], last = all.at(-1);
+  if (last?.type !== 'ByteLevel' || last.add_prefix_space) return { steps: step, spells: false };
+  const words = last.use_regex === false ? [] : [{ type: 'Split', pattern: { Regex: GPT2_WORDS }, behavior: 'Isolated', invert: false }];
+  const pretokenizers = [...all.slice(0, -1), ...words];
+  return { steps: pretokenizers.length === 0 ? null : { type: 'Sequence', pretokenizers }, spells: true };
+}
+
+/** Gives the library's BPE its merges under keys that are cheaper to make than its own. */
+function ranked(model: object, merges: readonly (string | [string, string])[]): void {
+  const bpe = model as { add_node?: (queue: { push(node: object): void }, node: { token: string; next: { token: string }; bias: number; score: number }) => void };
+  if (!bpe.add_node) return;
+  const ranks = new Map<string, number>();
+  merges.forEach((merge, rank) => {
+    const [left, right] = typeof merge === 'string' ? merge.split(' ', 2) as [string, string] : merge;
+    ranks.set(left + BETWEEN + right, rank);
+  });
+  bpe.add_node = (queue, node) => {
+    const rank = ranks.get(node.token + BETWEEN + node.next.token);
+    if (rank === undefined) return;
+    // The fraction prefers what comes first.
+    node.score = rank + node.bias;
+    queue.push(node);
   };
 }
