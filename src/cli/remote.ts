@@ -13,7 +13,7 @@ export async function fetched(location: string): Promise<string> {
   if (!isRemote(location)) return location;
   const bar = progressBar();
   try {
-    return await new RemoteModel(location, { ...hubOptions(), signal: interrupt() }).fetch(openStore(), async () => {}, (loaded, total) => bar.update('downloading', loaded, total));
+    return await new RemoteModel(location, { ...hubOptions(), signal: interrupt() }).fetch(await openStore(), async () => {}, (loaded, total) => bar.update('downloading', loaded, total));
   } finally {
     bar.end();
   }

@@ -36,7 +36,7 @@ export async function fetchFile(file: RemoteFile, store: Store, name: string, op
 }
 
 async function fill(part: Part, file: RemoteFile, options: HttpOptions, onProgress: (loaded: number) => void): Promise<void> {
-  const { url, size, version, sha256: expected } = file;
+  const { url, size, etag, sha256: expected } = file;
   const wrong = (problem: string) => new DownloadError(url, 200, problem, 'What has arrived was removed. Try again, or from another place.', { wrong: true });
   let done = size !== undefined && part.size > size ? 0 : part.size;
   let hash = sha256.create();
@@ -57,11 +57,12 @@ async function fill(part: Part, file: RemoteFile, options: HttpOptions, onProgre
   for (let attempt = 1; done !== size;) {
     const before = done;
     try {
-      const reply = await get(url, done > 0 ? { range: `bytes=${done}-`, ...(version && { 'if-range': version }) } : {}, options, reply => reply);
+      const reply = await get(url, done > 0 ? { range: `bytes=${done}-` } : {}, options, reply => reply);
+      const range = contentRange(reply.headers), changed = etag !== undefined && (reply.headers.get('etag') ?? etag) !== etag;
       if (reply.status !== 206) await restart();
-      else if (contentRange(reply.headers)?.begin !== done || contentRange(reply.headers)?.total !== size) {
+      if (changed || (reply.status === 206 && (range?.begin !== done || range.total !== size))) {
         reply.cancel();
-        throw wrong('the server sends another part than the one asked for');
+        throw wrong(changed ? 'it changed on the way' : 'the server sends another part than the one asked for');
       }
       for await (const bytes of reply.body()) {
         if (size !== undefined && done + bytes.length > size) throw wrong(`more than the ${size} bytes announced`);

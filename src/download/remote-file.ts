@@ -12,6 +12,8 @@ export interface RemoteFile {
   ranges: boolean;
   /** Changes when the content does; undefined where the server has no such name for it. */
   version: string | undefined;
+  /** What the server that sends the bytes calls them: another name perhaps, where the address leads elsewhere. */
+  etag: string | undefined;
   /** 64 hex digits, where it is known. */
   sha256: string | undefined;
 }
@@ -28,6 +30,7 @@ export async function probe(url: string, options: HttpOptions): Promise<RemoteFi
   const strong = (name: string) => /^"[\x21\x23-\x7e]{1,256}"$/.exec(headers.get(name) ?? '')?.[0];
   return {
     url, size, ranges: status === 206, version: strong('x-linked-etag') ?? strong('etag') ?? headers.get('last-modified') ?? undefined,
+    etag: headers.get('etag') ?? undefined,
     sha256: /^"([0-9a-f]{64})"$/.exec(strong('x-linked-etag') ?? '')?.[1],
   };
 }

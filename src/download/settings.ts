@@ -3,11 +3,12 @@ import { isServer } from '../platform/builtin.js';
 import type { RemoteOptions } from './download.js';
 import { cacheFolder, FolderStore } from './folder-store.js';
 import { memoryStore } from './memory-store.js';
+import { OpfsStore } from './opfs-store.js';
 import type { Store } from './store.js';
 
-/** The folder for caches; where there are no files, memory: every start downloads anew. */
-export function openStore(): Store {
-  return isServer ? new FolderStore(cacheFolder()) : memoryStore;
+/** The folder for caches, or the browser's own files; without either memory: every start downloads anew. */
+export async function openStore(): Promise<Store> {
+  return isServer ? new FolderStore(cacheFolder()) : await OpfsStore.open() ?? memoryStore;
 }
 
 export function hubOptions(token?: string): RemoteOptions {

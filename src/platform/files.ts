@@ -50,6 +50,19 @@ export function bytesSource(name: string, bytes: Uint8Array): ByteSource {
   };
 }
 
+/** A Blob or File, read in parts. */
+export function blobSource(blob: Blob, name: string): ByteSource {
+  return {
+    name, size: blob.size,
+    async read(target, offset) {
+      const bytes = new Uint8Array(await blob.slice(offset, offset + target.length).arrayBuffer());
+      if (bytes.length !== target.length) throw new BadModelFileError(name, `bytes ${offset}…`, `ends before byte ${offset + target.length}`);
+      target.set(bytes);
+    },
+    async close() {},
+  };
+}
+
 /** A file that appears under its name when it is complete, and not at all when it is not. */
 export async function fileSink(path: string): Promise<ByteSink> {
   const { open, rename, rm } = builtin('node:fs/promises');

@@ -6,7 +6,7 @@
 import { builtin, isServer } from './builtin.js';
 
 export { readAsset, type AssetName } from './assets.js';
-export { bytesSource, fileSink, openFile } from './files.js';
+export { blobSource, bytesSource, fileSink, openFile } from './files.js';
 export { connect, spawn, type Peer, type WorkerPeer } from './workers.js';
 
 /** Processors this process may use; engines round, cap or invent the number, so callers time what they get. */

@@ -8,7 +8,7 @@ import type { ByteSource, ModelConfig, PackedHeader } from '../formats/types.js'
 import { pack, packedBytes, type PackOptions } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
 import { builtin } from '../platform/builtin.js';
-import { bytesSource, memoryLimit } from '../platform/platform.js';
+import { blobSource, bytesSource, memoryLimit } from '../platform/platform.js';
 import type { LoadProgress, WireLoadOptions, WireSource } from './types.js';
 
 type SourceOptions = Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer' | 'token' | 'context'>;
@@ -28,7 +28,7 @@ export async function openPacked(from: WireSource, options: SourceOptions, onPro
 
 async function openOrPack(from: WireSource, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
   if (typeof from !== 'string') {
-    const file = from instanceof Uint8Array ? bytesSource('(bytes)', from) : blobSource(from);
+    const file = from instanceof Uint8Array ? bytesSource('(bytes)', from) : blobSource(from, (from as Partial<File>).name ?? '(blob)');
     return packedOf(await detectFile(file, async () => {
       if (options.tokenizer === undefined) throw new BadArgumentError('tokenizer', 'this format keeps it in another file', 'Give its path.');
       return openFile(localPath(options.tokenizer));
@@ -44,7 +44,7 @@ async function openOrPack(from: WireSource, options: SourceOptions, onProgress: 
 async function openDownloaded(from: string, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
   const [{ RemoteModel }, { openStore, hubOptions }] = await Promise.all([import('../download/download.js'), import('../download/settings.js')]);
   const { weights, groupSize, tokenizer } = options;
-  const model = new RemoteModel(from, { ...hubOptions(options.token), signal }), store = openStore();
+  const model = new RemoteModel(from, { ...hubOptions(options.token), signal }), store = await openStore();
   const kept = `${model.folder}/packed/${model.file ?? 'model'}-${weights ?? 'auto'}-g${groupSize ?? 'auto'}-${__LUTRA_VERSION__}.lutra.safetensors`;
   if (await store.has(kept)) return openFile(store.location(kept));
   const importing = tokenizer ? { tokenizer: localPath(tokenizer) } : {};
@@ -101,23 +101,6 @@ async function checkMemory(found: Detected, options: SourceOptions): Promise<voi
     : packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config);
   const available = memoryLimit();
   if (needed > available) throw new OutOfMemoryError(needed, available, 'Nothing was downloaded. Use a smaller model, fewer bits (`weights`), or a smaller context.');
-}
-
-function blobSource(blob: Blob): ByteSource {
-  const source: ByteSource = {
-    name: (blob as Partial<File>).name ?? '(blob)', size: blob.size,
-    async read(target, offset) {
-      target.set(await bytesOf(blob.slice(offset, offset + target.length), target.length, source.name));
-    },
-    async close() {},
-  };
-  return source;
-}
-
-async function bytesOf(blob: Blob, length: number, name: string): Promise<Uint8Array> {
-  const bytes = new Uint8Array(await blob.arrayBuffer());
-  if (bytes.length !== length) throw new BadArgumentError('source', `${name} ends too early`, 'Give the whole file.');
-  return bytes;
 }
 
 /** A path, or a file URL, as a path. */

@@ -50,7 +50,10 @@ for (let tenth = 0; tenth <= 10; tenth++) {
   test(`cut at ${tenth} tenths: resumes within the same download, and in the next one`, async () => {
     const cut = SIZE * tenth / 10;
     whole(await download({ faults: { cuts: [cut] } }));
-    assert.is(sent(), SIZE + 1, 'nothing is sent twice but the byte of the first look');
+    // What was on the way when the connection broke may be lost; nothing else is sent twice, but the byte of the first look.
+    const resumed = Number(/bytes=(\d+)-/.exec(hub.requests.at(-1)!.range ?? '')?.[1] ?? 0);
+    assert.ok(tenth === 10 || (resumed <= cut && resumed >= cut - (1 << 17)), `${resumed} of ${cut}`);
+    assert.is(sent(), SIZE + 1 + (tenth < 10 ? cut - resumed : 0));
 
     rmSync(folder, { recursive: true });
     hub.requests.length = 0;
@@ -123,7 +126,7 @@ test('without ranges, names of contents or sizes: whole, or not at all', async (
   const direct = async (faults: Faults) => {
     await store.remove('web');
     hub.faults = faults;
-    const file = { url: `${hub.endpoint}/org/repo/resolve/main/model.gguf`, size: undefined, ranges: false, version: undefined, sha256: undefined };
+    const file = { url: `${hub.endpoint}/org/repo/resolve/main/model.gguf`, size: undefined, ranges: false, version: undefined, etag: undefined, sha256: undefined };
     const { fetchFile } = await import('../../src/download/fetch-file.js');
     await fetchFile(file, store, 'web/x', { retryDelay: 1 });
     whole(store.location('web/x'));

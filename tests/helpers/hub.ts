@@ -43,10 +43,11 @@ export async function startHub(repo: string, content: Record<string, Uint8Array 
 
   const serve = (host: Request['host'], request: IncomingMessage, response: ServerResponse, file: HubFile, etag: string) => {
     const { faults } = hub, size = file.size ?? file.bytes.length;
-    const [, from, to] = (!faults.noRanges && (request.headers['if-range'] ?? `"${etag}"`) === `"${etag}"` && /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '')) || [];
+    const [, from, to] = (!faults.noRanges && /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '')) || [];
     const begin = from === undefined ? 0 : Number(from), end = to ? Math.min(Number(to) + 1, size) : size;
     if (begin >= end && size > 0) return response.writeHead(416, { 'content-range': `bytes */${size}` }).end();
     response.writeHead(from === undefined ? 200 : 206, {
+      'access-control-allow-origin': '*', 'access-control-expose-headers': '*',
       'content-length': end - begin, ...(!faults.noEtag && { etag: `"${etag}"` }), ...(from !== undefined && { 'content-range': `bytes ${begin}-${end - 1}/${size}` }),
     });
     const cut = !to && host === 'store' ? faults.cuts?.shift() : undefined;
@@ -54,7 +55,7 @@ export async function startHub(repo: string, content: Record<string, Uint8Array 
     body.set(file.bytes.subarray(begin, begin + body.length));
     hub.requests.at(-1)!.sent = body.length;
     if (cut === undefined || cut >= end - begin) return response.end(body);
-    response.write(body, () => setTimeout(() => response.destroy(), 20));
+    response.write(body, () => setTimeout(() => response.destroy(), 50));
   };
   const listen = async (host: Request['host'], answer: (request: IncomingMessage, response: ServerResponse, path: string) => unknown) => {
     const server = createServer((request, response) => {
@@ -73,7 +74,8 @@ export async function startHub(repo: string, content: Record<string, Uint8Array 
   const store = await listen('store', (request, response, path) => {
     const file = files.get(path.slice(1));
     if (!file) return response.writeHead(404).end();
-    serve('store', request, response, file, hash(file));
+    // A name of its own, as hubs have it.
+    serve('store', request, response, file, `store-${hash(file).slice(0, 32)}`);
   });
   const front = await listen('hub', (request, response, path) => {
     if (hub.faults.token && request.headers.authorization !== `Bearer ${hub.faults.token}`) return response.writeHead(401).end();
@@ -81,9 +83,10 @@ export async function startHub(repo: string, content: Record<string, Uint8Array 
       return response.end(JSON.stringify([...files].map(([name, file]) => ({ type: 'file', path: name, size: file.bytes.length, ...(file.lfs && { lfs: { oid: hash(file) } }) }))));
     }
     const name = path.startsWith(`/${repo}/resolve/main/`) ? path.slice(`/${repo}/resolve/main/`.length) : '', file = files.get(name);
-    if (!file) return response.writeHead(404).end();
+    if (!file) return response.writeHead(404, { 'access-control-allow-origin': '*' }).end();
     if (!file.lfs) return serve('hub', request, response, file, createHash('sha1').update(file.bytes).digest('hex'));
     response.writeHead(302, {
+      'access-control-allow-origin': '*', 'access-control-expose-headers': '*',
       location: `${address(store, '127.0.0.1')}/${encodeURIComponent(name)}?signature=x`, 'x-linked-etag': `"${hash(file)}"`, 'x-linked-size': file.size ?? file.bytes.length, 'x-repo-commit': 'c0ffee',
     }).end();
   });
