@@ -87,9 +87,8 @@ async function packedOf(found: Detected, name: string, options: SourceOptions, o
 
 /** Left to itself, `pack` makes small files. Here precision comes first. */
 function packOptions(source: SourceModel, { weights, groupSize }: SourceOptions, onProgress: Report = () => {}, signal?: AbortSignal): PackOptions {
-  const isTernary = [...source.matrices.values()].some(matrix => matrix.encoding === 'ternary2');
   return {
-    bits: weights ?? source.defaultBits ?? (isTernary ? 'ternary' : 8), ...(groupSize && { groupSize }), ...(signal && { signal }),
+    bits: weights ?? source.defaultBits ?? 8, ...(groupSize && { groupSize }), ...(signal && { signal }),
     onProgress: (done, total) => onProgress('pack', done, total),
   };
 }
