@@ -55,7 +55,7 @@ export async function startHub(repo: string, content: Record<string, Uint8Array 
     body.set(file.bytes.subarray(begin, begin + body.length));
     hub.requests.at(-1)!.sent = body.length;
     if (cut === undefined || cut >= end - begin) return response.end(body);
-    response.write(body, () => setTimeout(() => response.destroy(), 50));
+    response.write(body, () => setTimeout(() => response.destroy(), 100));
   };
   const listen = async (host: Request['host'], answer: (request: IncomingMessage, response: ServerResponse, path: string) => unknown) => {
     const server = createServer((request, response) => {
