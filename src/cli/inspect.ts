@@ -1,14 +1,24 @@
 /** `lutra inspect`: what a model file holds and needs, without loading it. */
 import { Command } from 'commander';
 import { detect } from '../formats/detect.js';
-import { readPackedHeader } from '../formats/packed.js';
+import { planPacked, readPackedHeader, type PackedPlan, type PartFormat } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
 import type { ByteSource, ModelConfig } from '../formats/types.js';
+import { isTrits, planFor, type Bits } from '../pack/pack.js';
 import { jsonOption } from './options.js';
 import { atHeaders } from './remote.js';
 import { bytes, printJson } from './terminal.js';
 
-interface Tensor { name: string; type: string; shape: number[]; bytes: number }
+interface Tensor {
+  name: string;
+  type: string;
+  shape: number[];
+  bytes: number;
+  /** Of a matrix: what it is when the model runs. */
+  becomes?: string;
+  /** Of a matrix. */
+  bitsPerWeight?: number;
+}
 
 interface Report {
   file: string;
@@ -17,10 +27,12 @@ interface Report {
   bytes: number;
   config: ModelConfig;
   tensors: Tensor[];
-  /** Of the linear layers without embedding and head; null where the file is not packed. */
-  bitsPerWeight: number | null;
-  /** Bytes; weights: null where they depend on the level chosen. */
-  memory: { weights: number | null; kvPerToken: number; kvPerSession: number; context: number };
+  /** Level at which a model that is not packed is loaded when nobody asks for another. */
+  level: Bits | null;
+  /** Of the linear layers without embedding and head, at that level. */
+  bitsPerWeight: number;
+  /** Bytes, at that level; the workspace of a pass comes on top. */
+  memory: { weights: number; kvPerToken: number; kvPerSession: number; context: number };
   provenance: Record<string, unknown>;
 }
 
@@ -41,24 +53,28 @@ export function inspectCommand(): Command {
     });
 }
 
+/** What Lutra calls a format. */
+function describe({ layout, planes, groupSize, coding }: PartFormat): string {
+  const groups = groupSize ? `, g${groupSize}` : '';
+  return `${layout === 'planes' || layout === 'uniform' ? `${layout} ${planes} bits` : layout}${groups}${coding === 'none' ? '' : `, ${coding}`}`;
+}
+
+/** Bits per weight in the layers: parts, row scales and biases. */
+function bitsOf({ linears, tensors }: Pick<PackedPlan, 'linears' | 'tensors'>): number {
+  const layers = Object.entries(linears).filter(([name]) => name.startsWith('layers.'));
+  const bytesOf = ([name]: [string, unknown]) => [...tensors].filter(([tensor]) => tensor.startsWith(`${name}.`)).reduce((sum, [, { begin, end }]) => sum + end - begin, 0);
+  return 8 * layers.reduce((sum, layer) => sum + bytesOf(layer), 0) / layers.reduce((sum, [, { rows, cols }]) => sum + rows * cols, 0);
+}
+
 async function describePacked(source: ByteSource): Promise<Report> {
   try {
     const { config, linears, tensors, dataBytes, provenance } = await readPackedHeader(source);
     const size = (name: string) => tensors[name]!.end - tensors[name]!.begin;
-    const types = new Map<string, string>();
-    let weights = 0, weightBytes = 0;
-    for (const [name, { rows, cols, rowScale, parts }] of Object.entries(linears)) {
-      for (const { tensor, layout, planes, groupSize, coding } of parts) {
-        types.set(tensor, layout === 'planes' ? `${planes} bit, g${groupSize}, ${coding}` : layout === 'ternary' ? `ternary, g${groupSize}, ${coding}` : layout);
-      }
-      if (!name.startsWith('layers.')) continue;
-      weights += rows * cols;
-      weightBytes += parts.reduce((sum, part) => sum + size(part.tensor), size(rowScale));
-    }
+    const types = new Map(Object.values(linears).flatMap(({ parts }) => parts.map(part => [part.tensor, describe(part)])));
     return {
-      file: source.name, packed: true, bytes: source.size, config,
+      file: source.name, packed: true, bytes: source.size, config, level: null,
       tensors: Object.entries(tensors).map(([name, { dtype, shape }]) => ({ name, type: types.get(name) ?? dtype, shape, bytes: size(name) })),
-      bitsPerWeight: 8 * weightBytes / weights,
+      bitsPerWeight: bitsOf({ linears, tensors: new Map(Object.entries(tensors)) }),
       memory: memory(config, dataBytes - size('tokenizer')),
       provenance,
     };
@@ -69,35 +85,44 @@ async function describePacked(source: ByteSource): Promise<Report> {
 
 async function describeSource(file: string, source: SourceModel): Promise<Report> {
   try {
-    const matrices = [...source.matrices].map(([name, { encoding, rows, cols, codes, scales }]) => (
-      { name, type: encoding, shape: [rows, cols], bytes: rows * (codes.length + (scales?.length ?? 0)) }));
-    const vectors = [...source.vectors].map(([name, { length }]) => ({ name, type: 'f32', shape: [length], bytes: 4 * length }));
+    const level = source.defaultBits ?? 8, { formats, kept, extras } = planFor(source, { bits: level });
+    const plan = planPacked(source.config, extras, source.tokenizerJson.length, ({ name }) => formats.get(name)!);
+    const matrices = [...source.matrices].map(([name, { encoding, rows, cols, codes, scales, param, stored }]): Tensor => {
+      const size = stored?.bytes ?? rows * (codes.length + (scales?.length ?? 0)), format = formats.get(name)!;
+      const same = kept.has(name) || format.layout === 'f32' || isTrits({ encoding }) ? 'the same values' : 'rounded';
+      return { name, type: stored?.type ?? (param ? `${encoding}, g${param}` : encoding), shape: [rows, cols], bytes: size, bitsPerWeight: 8 * size / (rows * cols), becomes: `${describe(format)}: ${same}` };
+    });
+    const vectors = [...source.vectors].map(([name, { length }]): Tensor => ({ name, type: 'f32', shape: [length], bytes: 4 * length }));
     return {
-      file, packed: false, bytes: source.bytes, config: source.config, tensors: [...matrices, ...vectors], bitsPerWeight: null,
-      memory: memory(source.config, null), provenance: source.provenance,
+      file, packed: false, bytes: source.bytes, config: source.config, level, tensors: [...matrices, ...vectors], bitsPerWeight: bitsOf(plan),
+      memory: memory(source.config, plan.dataBytes - source.tokenizerJson.length), provenance: source.provenance,
     };
   } finally {
     await source.close();
   }
 }
 
-function memory({ nLayers, nHeadsKv, headDim, contextLength, slidingWindow }: ModelConfig, weights: number | null): Report['memory'] {
+function memory({ nLayers, nHeadsKv, headDim, contextLength, slidingWindow }: ModelConfig, weights: number): Report['memory'] {
   const context = Math.min(contextLength, slidingWindow ?? Infinity, 2048);
   const kvPerToken = 2 * 4 * nLayers * nHeadsKv * headDim;
   return { weights, kvPerToken, kvPerSession: kvPerToken * context, context };
 }
 
-function render({ file, packed, bytes: size, config, tensors, bitsPerWeight, memory: { weights, kvPerSession, context }, provenance }: Report): string {
-  const { architecture, nLayers, dim, hiddenDim, nHeads, nHeadsKv, headDim, vocabSize, contextLength } = config;
-  const width = Math.max(...tensors.map(tensor => tensor.name.length));
+function render({ file, packed, bytes: size, config, level, tensors, bitsPerWeight, memory: { weights, kvPerSession, context }, provenance }: Report): string {
+  const { architecture, nLayers, dim, hiddenDim, nHeads, nHeadsKv, headDim, vocabSize, contextLength, ropeScaling, slidingWindow } = config;
+  const rows = tensors.map(tensor => [tensor.name, tensor.type, `[${tensor.shape.join(', ')}]`, bytes(tensor.bytes),
+    tensor.bitsPerWeight === undefined ? '' : `${tensor.bitsPerWeight.toFixed(2)} bits`, tensor.becomes === undefined ? '' : `-> ${tensor.becomes}`]);
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map(row => row[i]!.length)));
   return [
     `${file}: ${packed ? 'packed model' : 'model to be packed'}, ${bytes(size)}`,
     `${architecture}: ${nLayers} layers of ${dim} (hidden ${hiddenDim}), ${nHeads} heads of ${headDim}, ${nHeadsKv} for keys and values, vocabulary ${vocabSize}, trained for ${contextLength} tokens`,
-    ...(bitsPerWeight === null ? [] : [`${bitsPerWeight.toFixed(2)} bits per weight in the linear layers`]),
-    `memory: ${weights === null ? 'weights as they are packed' : `weights ${bytes(weights)}`}, ${bytes(kvPerSession)} for each session of ${context} tokens`,
+    ...(ropeScaling ? [`positions: ${Object.entries(ropeScaling).map(([key, value]) => key === 'type' ? value : `${key} ${value}`).join(', ')}`] : []),
+    ...(slidingWindow === null ? [] : [`sliding window: contexts up to ${slidingWindow} tokens`]),
+    `${level === null ? '' : `loaded at level ${level}: `}${bitsPerWeight.toFixed(2)} bits per weight in the linear layers`,
+    `memory: weights ${bytes(weights)}, ${bytes(kvPerSession)} for each session of ${context} tokens`,
     ...Object.entries(provenance).map(([key, value]) => `${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`),
     '',
-    ...tensors.map(tensor => `${tensor.name.padEnd(width)}  ${tensor.type.padEnd(18)} ${`[${tensor.shape.join(', ')}]`.padEnd(14)} ${bytes(tensor.bytes).padStart(9)}`),
+    ...rows.map(row => row.map((cell, i) => i === 3 ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)).join('  ').trimEnd()),
     '',
   ].join('\n');
 }

@@ -4,7 +4,7 @@ import { BadArgumentError } from '../errors.js';
 import { detect } from '../formats/detect.js';
 import type { SourceModel } from '../formats/source.js';
 import { pack, type Bits, type PackOptions, type PackStats } from '../pack/pack.js';
-import { fileSink } from '../platform/platform.js';
+import { packedSink } from '../pack/shards.js';
 import { quantizeModel, type Method } from '../quant/model.js';
 import { choice, GROUPS, jsonOption, LEVELS, wholeNumber } from './options.js';
 import { fetched } from './remote.js';
@@ -14,6 +14,7 @@ interface QuantizeOptions {
   output: string;
   bits?: Bits | number;
   size?: number;
+  shardSize?: number;
   group?: 32 | 64 | 128;
   method?: Method | 'hlq';
   calibration?: string[];
@@ -32,6 +33,7 @@ export function quantizeCommand(): Command {
     .requiredOption('-o, --output <file>', 'the packed file')
     .addOption(new Option('--bits <level>', `bits per weight (${LEVELS.join(', ')}; calibrated also a mean such as 2.5); exact: the values of the source (default: exact for GGUF, ternary for ternary models, otherwise 4)`).argParser(level))
     .addOption(new Option('--size <size>', 'bits that make the file at most so large, such as 60MB').argParser(size).conflicts('bits'))
+    .addOption(new Option('--shard-size <size>', 'make a folder of files that are at most so large, such as 2GB').argParser(size))
     .addOption(choice('--group <n>', 'columns that share a scale (default: 64; method best below 4 bits 32)', GROUPS, Number))
     .addOption(choice('--method <name>', 'how 1 to 4 bits are found (default: best with a calibration, else hlq)', ['rtn', 'hlq', 'elutq', 'gptq', 'best'], text => text))
     .option('--calibration <file>', 'text the model should do well on, a JSON array of texts, or self: what the model says itself; can be repeated', (file: string, files: string[] = []) => [...files, file])
@@ -87,7 +89,7 @@ async function quantize(path: string, options: QuantizeOptions): Promise<PackSta
   }
 }
 
-async function packPlain(source: SourceModel, { output, bits, group, coding, threads }: QuantizeOptions, onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
+async function packPlain(source: SourceModel, { output, shardSize, bits, group, coding, threads }: QuantizeOptions, onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
   return pack(source, {
     ...(bits && { bits: bits as Bits }),
     ...(group && { groupSize: group }),
@@ -95,10 +97,10 @@ async function packPlain(source: SourceModel, { output, bits, group, coding, thr
     ...(threads && { threads }),
     onProgress: (done, total) => onProgress('packing', done, total),
     signal: interrupt(),
-  }, await fileSink(output));
+  }, await packedSink(output, shardSize));
 }
 
-async function calibrate(source: SourceModel, method: Method, { output, bits, size, group, calibration = [], calibrationTokens, resume, threads }: QuantizeOptions,
+async function calibrate(source: SourceModel, method: Method, { output, shardSize, bits, size, group, calibration = [], calibrationTokens, resume, threads }: QuantizeOptions,
   onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
   if (size === undefined && (bits === undefined || typeof bits !== 'number' || bits > 4)) {
     throw new BadArgumentError('--bits', `method ${method} is for 1 to 4 bits`, 'Give --bits 2, 2.5, 3 or 4, or --size.');
@@ -109,6 +111,7 @@ async function calibrate(source: SourceModel, method: Method, { output, bits, si
       ...(size === undefined ? { bits: bits as number } : { size }),
       ...(group && { groupSize: group }),
       ...(threads && { threads }),
+      ...(shardSize !== undefined && { shardSize }),
       onProgress,
       signal: interrupt(),
     });

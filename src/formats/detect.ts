@@ -8,6 +8,7 @@ import { importHuggingFace } from './hf.js';
 import { importLlama2c, LLAMA2C_MAGIC } from './llama2c.js';
 import { isPacked } from './packed.js';
 import { readSafetensorsHeader } from './safetensors.js';
+import { INDEX_NAME, openPackedShards } from './shards.js';
 import type { SourceModel } from './source.js';
 import type { ByteSource } from './types.js';
 
@@ -19,13 +20,15 @@ export interface ImportOptions {
   tokenizer?: string;
 }
 
-/** Opens a model file, or the folder of a Hugging Face model. */
+/** Opens a model file, the folder of a Hugging Face model, or that of a packed model in shards. */
 export async function detect(path: string, { tokenizer }: ImportOptions = {}): Promise<Detected> {
   const config = await openIfThere(`${path}/config.json`);
   if (config) {
     await config.close();
     return { source: await importHuggingFace(path, tokenizer) };
   }
+  const index = await openIfThere(`${path}/${INDEX_NAME}`);
+  if (index) return { packed: await openPackedShards(path, index) };
   return detectFile(await openFile(path), vocabSize => tokenizer === undefined ? besideModel(path, vocabSize) : openFile(tokenizer));
 }
 

@@ -72,7 +72,13 @@ export async function gptqMatrix(name: string, rows: number, cols: number, gptq:
       }
     }
   });
-  return { name, rows, cols, encoding: encoding ?? 'f32', codes: { file, length: rowBytes, offset: r => r * rowBytes }, ...(encoding && { param: unit! }) };
+  return {
+    name, rows, cols, encoding: encoding ?? 'f32', codes: { file, length: rowBytes, offset: r => r * rowBytes }, ...(encoding && { param: unit! }),
+    stored: {
+      type: `gptq ${bits} bits, g${width}${inOrder ? '' : ', act-order'}`,
+      bytes: cols * bits / 8 * rows + groups * (rows * bits / 8 + 2 * rows) + (tensors.groupOf ? 4 * cols : 0),
+    },
+  };
 }
 
 /** [groups][rows] */

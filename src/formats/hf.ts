@@ -3,7 +3,7 @@
  * BF16, trits as BitNet checkpoints pack them, or codes of GPTQ; for the architectures see hf-config.ts.
  */
 import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
-import { isObject, parseJson, readBytes } from './bytes.js';
+import { parseJson, readBytes } from './bytes.js';
 import { huggingFaceChat } from './chat.js';
 import { checkConfig } from './config.js';
 import { elutqTensors, isElutq, type ElutqTensor } from './elutq.js';
@@ -12,6 +12,7 @@ import { GptqCache, gptqMatrix, groupCount, halfToNumber } from './gptq.js';
 import { readHuggingFaceConfig, type Quantisation } from './hf-config.js';
 import { extrasOf, linearShapes, vectorLengths, type Extras } from './packed.js';
 import { readSafetensorsHeader } from './safetensors.js';
+import { INDEX_NAME, readShardIndex } from './shards.js';
 import type { Encoding, SourceMatrix, SourceModel } from './source.js';
 import type { ByteSource, ChatFormat, ModelConfig, TensorInfo } from './types.js';
 
@@ -82,19 +83,17 @@ async function openTensors(folder: string, files: ByteSource[]): Promise<Map<str
     await add(whole);
     return tensors;
   }
-  const indexPath = `${folder}/model.safetensors.index.json`;
-  const index = await openIfThere(indexPath);
-  if (!index) throw new FileAccessError(folder, 'neither model.safetensors nor model.safetensors.index.json is there', 'Download the whole folder; other weight formats are not read.');
-  await index.close();
-  const { weight_map: map } = parseJson(await readText(indexPath), indexPath, 'JSON');
-  const shards = isObject(map) ? new Set(Object.values(map)) : new Set();
-  if (shards.size === 0 || shards.size > 1000) throw new BadModelFileError(indexPath, 'weight_map', `${shards.size} shards`);
-  for (const shard of shards) {
-    if (typeof shard !== 'string' || !/^[\w.-]+\.safetensors$/.test(shard)) throw new BadModelFileError(indexPath, 'weight_map', `${JSON.stringify(shard)} is no file name of a shard`);
-    await add(await openFile(`${folder}/${shard}`));
+  const index = await openIfThere(`${folder}/${INDEX_NAME}`);
+  if (!index) throw new FileAccessError(folder, `neither model.safetensors nor ${INDEX_NAME} is there`, 'Download the whole folder; other weight formats are not read.');
+  let map;
+  try {
+    map = await readShardIndex(index);
+  } finally {
+    await index.close();
   }
-  for (const [name, shard] of Object.entries(map)) {
-    if (tensors.get(name)?.file.name !== `${folder}/${shard}`) throw new BadModelFileError(indexPath, `weight_map.${name}`, `is not in ${shard}`);
+  for (const shard of new Set(map.values())) await add(await openFile(`${folder}/${shard}`));
+  for (const [name, shard] of map) {
+    if (tensors.get(name)?.file.name !== `${folder}/${shard}`) throw new BadModelFileError(index.name, `weight_map.${name}`, `is not in ${shard}`);
   }
   return tensors;
 }
@@ -205,7 +204,7 @@ class Weights {
       const scale = this.quantisation.divides ? Math.fround(1 / stored!) : stored!;
       if (!(scale > 0 && Number.isFinite(scale))) throw new BadModelFileError(file.name, `${name}.weight_scale`, `${stored} is no scale`);
       return {
-        name: weight, rows, cols, encoding: 'ternary2', scale,
+        name: weight, rows, cols, encoding: 'ternary2', scale, stored: { type: 'ternary2', bytes: n * cols },
         codes: { file, length: cols, offset: r => begin + cols * (r % n) },
         phase: r => 2 * Math.floor(r / n),
       };

@@ -36,6 +36,8 @@ export interface SourceMatrix {
   param?: number;
   /** The format that holds codes and parameters as they are, where the encoding alone does not say it. */
   exact?: PartFormat;
+  /** What the file has, for people, where `codes` are made of it. */
+  stored?: { type: string; bytes: number };
   /** All weights are multiples of this (ternary2, i2_s); 1 unless given. */
   scale?: number;
 }

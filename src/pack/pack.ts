@@ -85,7 +85,7 @@ export function packedBytes(source: SourceModel, options: PackOptions): number {
 type Plan = ReturnType<typeof planFor>;
 
 /** Checks options and source against each other; which format each linear layer gets. */
-function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding, rounded }: PackOptions) {
+export function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding, rounded }: PackOptions) {
   const bits = wanted ?? source.defaultBits ?? 4;
   if (![1, 2, 3, 4, 8, 'ternary', 'f32', 'exact'].includes(bits)) throw new BadArgumentError('bits', `${bits} is not 1, 2, 3, 4, 8, ternary, f32 or exact`);
   if (![undefined, 32, 64, 128].includes(groupSize)) throw new BadArgumentError('groupSize', `${groupSize} is not 32, 64 or 128`);
@@ -219,7 +219,7 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
 
 /** The format that keeps a matrix as it is, if there is one. */
 const exactOf = (matrix: SourceMatrix) => matrix.exact ?? blocksOf(matrix)?.exact;
-const isTrits = ({ encoding }: SourceMatrix) => encoding === 'ternary2' || encoding === 'i2_s';
+export const isTrits = ({ encoding }: Pick<SourceMatrix, 'encoding'>): boolean => encoding === 'ternary2' || encoding === 'i2_s';
 
 function* stepsOf(matrix: SourceMatrix): Generator<Step> {
   const count = TILE_ROWS * Math.max(1, Math.floor(JOB_WEIGHTS / (TILE_ROWS * matrix.cols)));

@@ -2,9 +2,10 @@
 import { BadArgumentError } from '../errors.js';
 import { linearShapes, planPacked, extrasOf } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
+import { packedSink } from '../pack/shards.js';
 import { pack, type PackStats } from '../pack/pack.js';
 import { Packers } from '../pack/packers.js';
-import { cores, fileSink } from '../platform/platform.js';
+import { cores } from '../platform/platform.js';
 import { calibrationSequences } from './calibration.js';
 import { Checkpoint } from './checkpoint.js';
 import { quantise } from './quantise.js';
@@ -20,6 +21,8 @@ export interface QuantizeModelOptions {
   /** Of the file, in bytes, at most. */
   size?: number;
   groupSize?: 32 | 64 | 128;
+  /** Bytes of tensors in a file of several (pack/shards.ts). */
+  shardSize?: number;
   /** Paths and 'self'; see CalibrationOptions. */
   calibration: readonly string[];
   calibrationTokens: number;
@@ -68,7 +71,7 @@ export async function quantizeModel(source: SourceModel, output: string, options
       bits: 8, threads, ...(signal && { signal }),
       rounded: { method, formats: new Map([...formats].map(([name, one]) => [name, partFormat(one)])), tiles: name => checkpoint.tiles(name) },
       onProgress: (done, total) => onProgress?.('packing', done, total),
-    }, await fileSink(output));
+    }, await packedSink(output, options.shardSize));
     await checkpoint.remove();
     return stats;
   } catch (error) {

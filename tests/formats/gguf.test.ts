@@ -14,6 +14,8 @@ import { refused } from './attack.js';
 import { bool, f32, float, ggufFile, list, num, small, str, text, tinyParts, tokens, typeIds, u32, u64, type Parts, type Raw, type Tensor } from './gguf-file.js';
 
 const test = suite('gguf');
+/** 128 trits of bitnet.cpp, and their scale. */
+const asI2S = (name: string): Tensor => ({ name, dims: [128], type: typeIds.I2_S!, bytes: new Uint8Array(64) });
 const open = (bytes: Uint8Array, name = 'model.gguf') => importGguf(bytesSource(name, bytes));
 
 test('a tiny model: configuration, weights in their places, q and k in half-split order', async () => {
@@ -159,6 +161,16 @@ const attacks: Record<string, (parts: Parts) => void> = {
   'model: scaled positions of another kind': entry('llama.rope.scaling.type', str('longrope')),
   'model: positions scaled by less than nothing': entry('llama.rope.scale_linear', float(-4)),
   'model: frequencies divided by nothing': parts => { parts.tensors.push({ name: 'rope_freqs.weight', dims: [2], type: 0, bytes: new Uint8Array(8) }); },
+  'tensor: type 36 in a model that bitnet.cpp does not write': parts => {
+    parts.entries = parts.entries.map(([key, value]) => [key.replace(/^llama/, 'qwen2'), key === 'general.architecture' ? str('qwen2') : value]);
+    parts.tensors.push(asI2S('x'));
+  },
+  'tensor: type 36 with the size of IQ4_NL_4_4': parts => { parts.tensors.unshift({ ...asI2S('x'), bytes: new Uint8Array(128 * 18 / 32) }); },
+  'tensor: type 36, something behind the last': parts => { parts.tensors.push({ ...asI2S('x'), bytes: new Uint8Array(128) }); },
+  'tensor: type 36, cut': parts => { parts.tensors.push({ ...asI2S('x'), bytes: new Uint8Array(32) }); },
+  'tensor: type 36, rows that fill no blocks': parts => { parts.tensors.push({ ...asI2S('x'), dims: [64, 2] }); },
+  'tensor: type 36 as a norm': parts => { parts.tensors = parts.tensors.map(tensor => tensor.name === 'output_norm.weight' ? asI2S(tensor.name) : tensor); },
+  'tensor: type 39, MXFP4 or TL2': parts => { parts.tensors.push({ ...asI2S('x'), type: 39 }); },
   'model: heads rotated in part': entry('llama.rope.dimension_count', num(2)),
   'model: experts': entry('llama.expert_count', num(8)),
   'model: a window of no size': entry('llama.attention.sliding_window', float(-1)),
