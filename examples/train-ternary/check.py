@@ -1,29 +1,30 @@
 """Checks sampled stories and prints every failure.
 
-    python check.py SAMPLES.json [--train-stories 50000]
+    python check.py SAMPLES.json [--seeds 8000]
 
-SAMPLES.json is an array of {prompt, text, ended}: what was asked for, the whole story (with or without the prompt in
-front), and whether the model ended it by itself. A "Words: a, b, c" prompt asks for three words.
+SAMPLES.json is what sample.mjs writes, an array of {prompt, text, ended}: what was asked for, what the model wrote behind it, and
+whether it ended the story by itself. A "Words: a, b, c" prompt asks for three words.
 """
-import argparse, collections, json, re
+import argparse, collections, itertools, json, re
 from pathlib import Path
 from stories import NAMES, Grammar, stories
 
 
 def body(sample):
-    text = sample["text"] if sample["text"].startswith(sample["prompt"]) else sample["prompt"] + sample["text"]
-    head, line, rest = text.partition("\n")
-    return (rest if line and head.startswith("Words:") else text).strip(), re.findall(r"[a-z]+", head[6:]) if head.startswith("Words:") else []
+    """The story without its "Words:" line, and the words that the prompt asked for."""
+    text = sample["prompt"] + sample["text"]
+    head, _, rest = text.partition("\n") if text.startswith("Words:") else ("", "", text)
+    return rest.strip(), re.findall(r"[a-z]+", sample["prompt"][6:]) if sample["prompt"].startswith("Words:") else []
 
 
 def sentences(text):
     return [s.strip() for s in re.split(r'(?<=[.!?])\s+|(?<=[.!?]")\s+', text) if s.strip()]
 
 
-def vocabulary(count=20000, seed=700_000):
-    """Every word the grammar can say, found by listening to it, and where it starts."""
+def vocabulary(grammar, count=20000, seed=700_000):
+    """The words the grammar can say, found by listening to it."""
     words = collections.Counter()
-    for s, _ in zip(stories(seed, grammar=Grammar()), range(count)):
+    for s, _ in zip(stories(seed, grammar=grammar), range(count)):
         words.update(re.findall(r"[A-Za-z']+", s["text"]))
     return {w.lower() for w in words}
 
@@ -44,9 +45,11 @@ def hero_kept(text):
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("samples", type=Path)
-    args.add_argument("--train-stories", type=int, default=0, help="compare with this many training stories, step by step of the run")
+    args.add_argument("--seeds", type=int, default=0, help="compare with the training stories of this many seeds; a step takes one for every process")
+    args.add_argument("--size", type=int, default=1024, help="tokens that were drawn from a seed")
     a = args.parse_args()
-    samples, known = json.loads(a.samples.read_text()), vocabulary()
+    samples, grammar = json.loads(a.samples.read_text()), Grammar()
+    known = vocabulary(grammar)
     fails, asked, used, good = collections.Counter(), 0, 0, 0
     for n, s in enumerate(samples):
         text, words = body(s)
@@ -56,7 +59,7 @@ def main():
         twice = [x for x, c in collections.Counter(sentences(text)).items() if c > 1 and len(x.split()) > 3]
         if twice:
             problems.append(("repeats a sentence", twice[0]))
-        strange = sorted({w for w in re.findall(r"[A-Za-z']+", text) if w.lower() not in known} - set(words))
+        strange = sorted({w for w in re.findall(r"[A-Za-z']+", text) if w.lower() not in known})
         if strange:
             problems.append(("words outside the vocabulary", " ".join(strange)))
         kept, why = hero_kept(text)
@@ -75,17 +78,15 @@ def main():
     print(f"{good} of {len(samples)} stories pass (end, no repeated sentence, known words, hero kept)")
     print(f"{used} of {asked} stories use all the words asked for")
     print("failures:", dict(fails))
-    if a.train_stories:
+    if a.seeds:
         ours = [body(s)[0] for s in samples]
         long = [x for t in ours for x in sentences(t) if len(x.split()) > 8]
         whole, told = set(), set()
-        seed = 0
-        while len(whole) < a.train_stories:          # a step of training reads the first few dozen stories of its seed
-            for story, _ in zip(stories(seed, grammar=Grammar()), range(30)):
+        for seed in range(a.seeds):
+            for story in itertools.islice(stories(seed, grammar=grammar), a.size // 60):     # as train.py: these or the first of these
                 text = story["text"].split("\n")[-1]
                 whole.add(text)
                 told.update(sentences(text))
-            seed += 1
         print(f"{sum(t in whole for t in ours)} stories equal one of {len(whole)} training stories;",
               f"{sum(x in told for x in long)} of {len(long)} sentences of more than 8 words occur in them word for word")
 

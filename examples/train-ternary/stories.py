@@ -22,15 +22,9 @@ PLACES = {p: f"{w} the {p}" for w, ps in {
 UNSEEN = {"planting a seed": {"fox", "owl", "lion"}, "sharing": {"bear", "frog", "penguin"}, "the race": {"turtle", "mouse", "deer"},
           "baking": {"duck", "goat", "otter"}, "the treasure map": {"cat", "pig", "monkey"}}
 
-# Words too plain to be asked for.
-PLAIN = set("""about after again alone along also always another anyone anything around asked away back because been before began behind
-being best better both broke brought called came cannot come could cried deep does done down each else even ever every everybody everyone
-everything fell felt first found from gave give given goes going gone good grew have hear heard help helped here hers herself himself hold
-into just keep kept knew know known last lay left like liked little lived long look looked looking made make many maybe mine more most much
-must name named near need needed nearly never next nobody none nothing once only open opened other others over pulled really said same saw
-seemed should some somebody something soon started still stood such sure than that the their them then there these they thing this those
-thought three through time times took told together touched tried turned under until very wait walked want wanted was well went were what
-when where which while will with without worked would wrong year your you yours says such went took hers today than onto ever upon shall""".split())
+# What a "Words:" line may ask for: values of these slots, the first three more often.
+ASKED = "kind trait thing kind trait thing kind trait thing toy food snack sight creature wear color weather place flower hobby monster".split()
+
 
 SLOT = re.compile(r"\{([^{}]*)\}")
 
@@ -60,6 +54,11 @@ def parse(text):
                 i = end
         return parts, i
     return walk(0, False)[0]
+
+
+# A telling that could have begun otherwise does not begin with the bare name: what comes is told by a word before it.
+LEADS = {who: [parse(t) for t in leads] for who, leads in
+         {"start": ["Now {h}", "{He}"], "h": ["Then {h}", "So {h}", "And {h}", "{He}"], "f": ["Now {f}", "Soon {f}", "And {f}"]}.items()}
 
 
 class Grammar:
@@ -98,28 +97,45 @@ class Story:
             self.bits = 0.0
             self.plot = self.pick(list(grammar.plots))
             hero_is_child = self.pick([True, False])
-            hero, sex = self.name(())
+            sex = self.pick("fm")
+            hero = self.pick(GIRLS if sex == "f" else BOYS)
             kind = {"f": "girl", "m": "boy"}[sex] if hero_is_child else self.pick(animals)
             unseen = kind in UNSEEN.get(self.plot, ())
             if unseen == heldout:
                 break
-        friend, friend_sex = self.name((hero,))
+        friend_sex = {"f": "m", "m": "f"}[sex]          # so that "he" and "she" are always clear
+        friend = self.pick(GIRLS if friend_sex == "f" else BOYS)
         friend_kind = {"f": "girl", "m": "boy"}[friend_sex] if hero_is_child and self.pick([1, 1, 1, 0]) else self.pick([a for a in animals if a != kind])
-        grown_up, grown_sex = self.pick(GROWN_UPS)
+        grown_up, grown_sex = self.pick([g for g in GROWN_UPS if g[1] == friend_sex])
         self.friend = friend
         self.values.update(h=hero, kind=kind, fkind=friend_kind, g=grown_up, g_s=grown_up + "'s", **PRONOUNS[sex])
         self.values.update({"f" + k: v for k, v in PRONOUNS[friend_sex].items()})
         self.values.update({"g" + k: v for k, v in PRONOUNS[grown_sex].items()})
-        self.slots_used = {kind}
+        self.asked = self.ask() if self.pick([True, False]) else []
         self.tell()
 
     def pick(self, options):
-        self.bits += math.log2(len(options))
-        return options[int(self.rng.random() * len(options))]
+        choice = options[int(self.rng.random() * len(options))]
+        self.bits += math.log2(len(options) / options.count(choice))
+        return choice
 
-    def name(self, taken):
-        sex = self.pick("fm")
-        return self.pick([n for n in (GIRLS if sex == "f" else BOYS) if n not in taken]), sex
+    def ask(self):
+        """Three slots whose values are asked for. They are drawn here and told at once, so the line decides them."""
+        slots = []
+        while len(slots) < 3:
+            slot = self.pick(ASKED)
+            if slot not in slots and " " not in self.draw(slot) and self.values[slot] not in [self.values[s] for s in slots]:
+                slots.append(slot)
+        return slots
+
+    def draw(self, slot):
+        """The value of a slot, chosen at its first use."""
+        if slot not in self.values:
+            name = slot.rstrip("0123456789")
+            options = self.g.limits.get(self.plot, {}).get(name) or self.g.lists[name]
+            taken = {v for k, v in self.values.items() if k.rstrip("0123456789") == name or name == "animalkind"}
+            self.values[slot] = self.pick([o for o in options if o not in taken])
+        return self.values[slot]
 
     def introduce_friend(self):
         f, kind = self.friend, self.values["fkind"]
@@ -151,14 +167,7 @@ class Story:
             place = self.value("place")
             text = PLACES[place] if low == "at" else f"to the {place}"
         else:
-            if low not in self.values:
-                name = low.rstrip("0123456789")
-                options = self.g.limits.get(self.plot, {}).get(name) or self.g.lists[name]
-                taken = {v for k, v in self.values.items() if k.rstrip("0123456789") == name or name == "animalkind"}
-                self.values[low] = self.pick([o for o in options if o not in taken])
-            text = self.values[low]
-            if low.rstrip("0123456789") in self.g.lists and " " not in text:
-                self.slots_used.add(text)
+            text = self.draw(low)
         return text[0].upper() + text[1:] if slot[0].isupper() else text
 
     def write(self, text):
@@ -174,15 +183,26 @@ class Story:
             else:
                 self.expand(self.pick(part[1]))
 
-    def step(self, tellings):
+    def step(self, tellings, start=False):
         self.quotes = 0
-        self.expand(self.pick(tellings))
+        telling = self.pick(tellings)
+        openings = {t[0][1] if t[0][0] == "slot" else "" for t in tellings}
+        who = telling[0][1].lower().replace("friend", "f") if telling[0][0] == "slot" else ""
+        if len(openings) > 1 and (who == "h" and self.out or who == "f" and self.friend_known):
+            leads = LEADS["start" if start and who == "h" else who]
+            plain = telling[1].startswith((" and ", "'s"))      # "He and" sounds odd
+            self.expand(self.pick(leads[:-1] if plain and who == "h" else leads))
+            telling = telling[1:]
+        self.expand(telling)
         self.write(" ")
 
     def tell(self):
         parts, plot = self.g.parts, self.g.plots[self.plot]
         self.step(parts["opening"][0][1])
-        if self.pick([True, True, False]):
+        for slot in self.asked:
+            if slot not in ("kind", "trait"):
+                self.step(parts[f"asked {slot}"][0][1])
+        if not self.asked and self.pick([True, True, False]):
             self.step(parts["scene"][0][1])
         strangers = any(("slot", "f!") in telling for _, tellings in plot for telling in tellings)
         if not strangers and self.pick([True, False]):
@@ -193,24 +213,12 @@ class Story:
             if i == aside and i < len(plot) - 1:
                 self.step(parts["aside"][0][1])
             if not optional or self.pick([True, False]):
-                self.step(tellings)
+                self.step(tellings, start=i == 0)
         if self.pick([True, False]):
             self.step(parts["ending"][0][1])
         text = "".join(self.out).strip()
         text = re.sub(r"  +", " ", text)
         self.text = re.sub(r"\b([Aa]) (?=[aeiouAEIOU]|honest)(?!one\b|use)", r"\1n ", text)
-
-
-def wanted(story):
-    """Three words for the "Words:" line, all of them in the story; mostly the values of its slots."""
-    seen = re.findall(r"(?<![A-Za-z'])[a-z]+(?![A-Za-z'])", story.text)
-    slots = sorted(w for w in story.slots_used if w in set(seen))
-    rest = sorted({w for w in seen if len(w) > 3 and w not in PLAIN and w not in slots})
-    words = []
-    while len(words) < 3:
-        pool = [w for w in (slots if story.pick([1, 1, 1, 0]) and len(slots) > 3 else rest) if w not in words]
-        words.append(story.pick(pool))
-    return words
 
 
 def stories(seed, heldout=False, grammar=None):
@@ -220,7 +228,7 @@ def stories(seed, heldout=False, grammar=None):
         s = Story(grammar, rng, heldout)
         if not 80 <= len(s.text.split()) <= 250:
             continue
-        words = wanted(s) if s.pick([True, False]) else []
+        words = [s.values[slot] for slot in s.asked]
         head = f"Words: {', '.join(words)}\n" if words else ""
         names = [s.values["h"]] + [n for n in [s.friend] if n in s.text]
         yield dict(text=head + s.text, hero=s.values["h"], names=names, words=words, plot=s.plot, kind=s.values["kind"], bits=s.bits)

@@ -1,14 +1,16 @@
 """Trains the story model on an endless stream; every step draws its own stories, so nothing is seen twice.
 
-    python train.py --dir RUN --minutes 150             train; the same line again goes on after an interruption
-    python train.py --dir RUN --minutes 90 --restart    train on, with a new schedule from the last checkpoint
+    python train.py --dir RUN --stable 120 --decay 30   train; the same line again goes on after an interruption
+    cp RUN/stable.pt RUN/checkpoint.pt                  go back to the end of the stable phase, to train on with a longer one
 
-RUN/checkpoint.pt holds weights, optimiser and step; RUN/log.jsonl the numbers; RUN/pid the process. SIGTERM saves and ends.
+The rate stays high for --stable minutes, then falls to zero in --decay minutes (earlier if there is a file RUN/decay); what is
+learned at the high rate is never lost to a schedule that was too short. RUN/checkpoint.pt holds weights, optimiser and step,
+RUN/stable.pt the same before the decay; RUN/log.jsonl the numbers; RUN/pid the process. SIGTERM saves and ends.
 """
 import os
 os.environ["OMP_NUM_THREADS"] = "1"                         # one thread a process: see Worker
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-import argparse, itertools, json, re, signal, time
+import argparse, itertools, json, math, re, signal, time
 from pathlib import Path
 import torch
 torch.set_flush_denormal(True)      # before anything else: worth a factor of four once the softmax is confident
@@ -85,13 +87,14 @@ class Tally:
 
 
 def evaluate(model, tokenizer, count=48):
-    tally = Tally()
+    """The losses on held-out stories and, beside them, what the generator's own choices cost."""
+    tally, chosen = Tally(), heldout(count, GRAMMAR)
     with torch.no_grad():
-        encoded = [encode(tokenizer, s) for s in heldout(count, GRAMMAR)]
+        encoded = [encode(tokenizer, s) for s in chosen]
         for i in range(0, count, 8):
             ids, targets, kinds, lengths = pack(encoded[i:i + 8], 2048)
             tally.add(model.losses(ids, targets, lengths, eager=True), targets, kinds)
-    return tally.read()
+    return dict(tally.read(), generator=sum(s["bits"] for s in chosen) * math.log(2) / sum(len(ids) - 1 for ids, _ in encoded))
 
 
 @torch.no_grad()
@@ -110,6 +113,15 @@ def sample(model, tokenizer, prompt="", temperature=0.8, seed=0, limit=320):
 def optimiser(model, lr):
     groups = [dict(params=[p for p in model.parameters() if p.dim() == 3], decay=True), dict(params=[p for p in model.parameters() if p.dim() != 3], decay=False)]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), weight_decay=0, fused=True)
+
+
+def grow(model, small):
+    """Takes over the weights of a model of fewer layers. The new layers, on top, add next to nothing at first."""
+    own = model.state_dict()
+    for name, w in small.items():
+        own[name][:len(w)] = w
+        if name.endswith("sub_norm"):
+            own[name][len(w):] = 0.02
 
 
 class Worker:
@@ -148,9 +160,9 @@ def serve(model, grads, pipe, *rest):
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--dir", type=Path, required=True)
-    args.add_argument("--minutes", type=float, default=150, help="length of the schedule: the rate falls to zero at its end")
-    args.add_argument("--tokens", type=float, help="the end of the schedule in tokens of all runs, instead of --minutes")
-    args.add_argument("--restart", action="store_true", help="begin a new schedule at the checkpoint, warming up again")
+    args.add_argument("--stable", type=float, default=120, help="length of the phase of constant rate, in minutes of training")
+    args.add_argument("--decay", type=float, default=30, help="length of the phase in which the rate falls to zero")
+    args.add_argument("--by-tokens", action="store_true", help="both lengths in millions of tokens: the same schedule on any machine")
     args.add_argument("--warm", type=int, default=60, help="warm-up steps")
     args.add_argument("--batch", type=int, default=2048)
     args.add_argument("--processes", type=int, default=2)
@@ -158,9 +170,10 @@ def main():
     args.add_argument("--layers", type=int, default=Shape.layers)
     args.add_argument("--ffn", type=int, default=Shape.ffn)
     args.add_argument("--boost", type=float, default=4, help="weight of repeated names and asked-for words, which are learned last")
+    args.add_argument("--grow", type=Path, help="a checkpoint of fewer layers to begin with, of the same tokenizer")
     args.add_argument("--float", action="store_true", help="the float twin")
     args.add_argument("--eager", action="store_true", help="no torch.compile")
-    args.add_argument("--save", type=float, default=5, help="minutes between checkpoints")
+    args.add_argument("--save", type=float, default=10, help="minutes between checkpoints")
     args.add_argument("--seed", type=int, default=0)
     a = args.parse_args()
     a.dir.mkdir(parents=True, exist_ok=True)
@@ -169,13 +182,14 @@ def main():
     torch.manual_seed(a.seed)
     model = BitNet(Shape(layers=a.layers, ffn=a.ffn, ternary=not a.float))
     optim = optimiser(model, a.lr)
-    step = tokens = first_step = first_tokens = elapsed = 0
+    step = tokens = clock = 0           # clock: seconds of training, of all runs of this schedule
     if (a.dir / "checkpoint.pt").exists():
         c = torch.load(a.dir / "checkpoint.pt")
         model.load_state_dict(c["model"])
         optim.load_state_dict(c["optim"])
-        step, tokens = c["step"], c["tokens"]
-        first_step, first_tokens, elapsed = (step, tokens, 0) if a.restart else c["schedule"]
+        step, tokens, clock = c["step"], c["tokens"], c["clock"]
+    elif a.grow:
+        grow(model, torch.load(a.grow)["model"])
     model.share_memory()
     rest, others = (str(a.dir / "tokenizer.json"), a.batch // a.processes, a.eager), []
     for _ in range(a.processes - 1):
@@ -187,27 +201,35 @@ def main():
         others.append((here, grads))
     worker = Worker(model, *rest)
 
-    def save():
-        schedule = first_step, first_tokens, elapsed + time.time() - begin
-        state = dict(model=model.state_dict(), optim=optim.state_dict(), step=step, tokens=tokens, schedule=schedule, shape=model.config())
-        torch.save(state, a.dir / "checkpoint.tmp")
-        os.replace(a.dir / "checkpoint.tmp", a.dir / "checkpoint.pt")
+    def save(name="checkpoint.pt"):
+        state = dict(model=model.state_dict(), optim=optim.state_dict(), step=step, tokens=tokens, clock=clock, shape=model.config())
+        torch.save(state, a.dir / "saving.tmp")
+        os.replace(a.dir / "saving.tmp", a.dir / name)
 
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
     log = open(a.dir / "log.jsonl", "a", buffering=1)
-    begin = saved = time.time()
-    tally, mark = Tally(), (time.time(), tokens)
+    begin = saved = last = time.time()
+    tally, mark, decaying = Tally(), (time.time(), tokens), None
     while True:
-        # How far the schedule is: by tokens, or by the clock, which holds whatever else the machine is doing.
-        done = (tokens - first_tokens) / (a.tokens - first_tokens) if a.tokens else (elapsed + time.time() - begin) / 60 / a.minutes
-        if done >= 1 or stop:
+        now = time.time()
+        clock += min(now - last, 30)        # a pause of the process is no training
+        last = now
+        place = tokens / 1e6 if a.by_tokens else clock / 60
+        if (a.dir / "decay").exists():
+            a.stable = min(a.stable, float((a.dir / "decay").read_text() or place))
+            (a.dir / "decay").write_text(str(a.stable))
+        falling = max(0, place - a.stable) / a.decay
+        if falling > 0 and decaying is False:
+            save("stable.pt")
+        decaying = falling > 0
+        if falling >= 1 or stop:
             break
-        rate = min(1, (step - first_step + 1) / a.warm) * (1 - done)
+        rate = min(1, (step + 1) / a.warm) * (1 - falling)
         for g in optim.param_groups:
             g["lr"] = a.lr * rate
-            g["weight_decay"] = 0.1 if g["decay"] and done < 0.5 else 0.0
-        boost = a.boost if done < 0.7 else 1.0      # the end of the schedule sees the true distribution
+            g["weight_decay"] = 0.1 if g["decay"] and not decaying else 0.0
+        boost = 1.0 if decaying else a.boost      # the end of the schedule sees the true distribution
         seeds = [a.seed + step * a.processes + i for i in range(a.processes)]
         for (pipe, _), seed in zip(others, seeds[1:]):
             pipe.send((seed, boost))
@@ -237,7 +259,7 @@ def main():
             print(json.dumps(row), sample(model, tokenizer, seed=step), sep="\n", flush=True)
             log.write(json.dumps(row) + "\n")
     save()
-    row = dict(step=step, tokens=tokens, heldout=evaluate(model, tokenizer, 200), done=round(min(1, done), 4))
+    row = dict(step=step, tokens=tokens, heldout=evaluate(model, tokenizer, 200), falling=round(falling, 3))
     log.write(json.dumps(row) + "\n")
     print(json.dumps(row))
 
