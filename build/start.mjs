@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from './build.mjs';
-import { BuildError, dist, ifMain, root } from './util.mjs';
+import { BuildError, dist, ifMain, root, say } from './util.mjs';
 
 const model = join(root, 'models', 'stories.lutra.safetensors');
 const opening = 'Once upon a time';
@@ -20,4 +20,5 @@ await ifMain(import.meta, async args => {
   const child = spawn(process.execPath, [join(dist, 'cli.js'), 'run', model, ...(hasPrompt ? [] : ['-p', promptOf(given)]), ...options], { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
   process.exitCode = await new Promise(resolve => child.on('close', (code, signal) => resolve(signal ? 1 : code)));
+  if (process.exitCode === 0) say('Three words that the story shall use: npm start -- "fox, bell, kind"');
 });

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 class Shape:
     vocab: int = 2048
     dim: int = 256
-    ffn: int = 768
+    ffn: int = 512
     layers: int = 6
     heads: int = 4
     kv_heads: int = 2

@@ -20,13 +20,14 @@ from model import BitNet, Shape
 from stories import NAMES, Grammar, heldout, stories
 from tokenizer import BOS, EOS, PAD
 
-PLAIN, NAME, ASKED = 0, 1, 2        # kinds of tokens whose loss is logged apart
+PLAIN, NAME, ASKED, LEAD = range(4)     # kinds of tokens: the loss of NAME and ASKED is logged apart, all but PLAIN weigh more
 GRAMMAR = Grammar()
 
 
 def encode(tokenizer, story):
-    """Token ids and kinds: NAME opens a name that the story has used before, ASKED a word of its "Words:" line."""
-    text, seen = story["text"], set()
+    """Token ids and kinds: NAME opens a name that the story has used before, ASKED a word of its "Words:" line, and LEAD
+    is what stands before such a word in its sentence: there the model decides which word comes next."""
+    text, seen, leads = story["text"], set(), set()
     body = text.index("\n") + 1 if story["words"] else 0
     marks = {}
     for m in re.finditer(r"[A-Za-z]+", text):
@@ -38,8 +39,9 @@ def encode(tokenizer, story):
         elif m.start() >= body and word in story["words"] and word not in seen:
             seen.add(word)
             marks[m.start()] = ASKED
+            leads.update(range(max(body, text.rfind(". ", 0, m.start()) + 1), m.start()))
     e = tokenizer.encode(text)
-    kinds = [next((marks[i] for i in range(a, b) if i in marks), PLAIN) for a, b in e.offsets]
+    kinds = [next((marks[i] for i in range(a, b) if i in marks), LEAD if a in leads else PLAIN) for a, b in e.offsets]
     return [BOS] + e.ids + [EOS], [PLAIN] + kinds + [PLAIN]
 
 
@@ -73,10 +75,10 @@ def batch(tokenizer, seed, size):
 class Tally:
     """Mean loss of all tokens, of repeated names and of asked-for words."""
     def __init__(self):
-        self.sum, self.count = torch.zeros(3), torch.zeros(3)
+        self.sum, self.count = torch.zeros(4), torch.zeros(4)
 
     def add(self, losses, targets, kinds):
-        for kind in range(3):
+        for kind in range(4):
             m = (targets >= 0) & (kinds == kind)
             self.sum[kind] += losses[m].sum()
             self.count[kind] += m.sum()
@@ -137,7 +139,7 @@ class Worker:
     def gradients(self, seed, boost):
         ids, targets, kinds, lengths = batch(self.tokenizer, seed, self.size)
         losses = self.model.losses(ids, targets, lengths)
-        (losses * torch.tensor([1, boost, boost])[kinds]).sum().backward()
+        (losses * torch.tensor([1, boost, boost, boost])[kinds]).sum().backward()
         return losses.detach(), targets, kinds
 
 
@@ -229,7 +231,7 @@ def main():
         for g in optim.param_groups:
             g["lr"] = a.lr * rate
             g["weight_decay"] = 0.1 if g["decay"] and not decaying else 0.0
-        boost = 1.0 if decaying else a.boost      # the end of the schedule sees the true distribution
+        boost = 1 + (a.boost - 1) * (1 - falling)       # the end of the schedule sees the true distribution
         seeds = [a.seed + step * a.processes + i for i in range(a.processes)]
         for (pipe, _), seed in zip(others, seeds[1:]):
             pipe.send((seed, boost))
