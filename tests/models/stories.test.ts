@@ -32,18 +32,18 @@ test('cross-entropy of held-out stories, to 0.005 nats', async () => {
   assert.ok(Math.abs(nats - expected) / tokens < 0.005, `${nats / tokens} nats, in training ${expected / tokens}`);
 });
 
-/** Sums are rounded in another order, and an int8 step may flip: where training had the best logit less than this ahead, either may win. */
+/** Sums are rounded in another order, and an int8 step may flip: the ids may part only where training had the best logit less than this ahead. */
 const CLOSE = 0.1;
 
 test('greedy ids', async () => {
-  let compared = 0;
+  let whole = 0;
   for (const { prompt, ids, gap } of prompts) {
     const result = await model.generate(prompt, { temperature: 0, maxTokens: ids.length }).result;
-    const close = gap.findIndex(gap => gap < CLOSE), end = close < 0 ? ids.length : close;
-    assert.equal([...result.ids].slice(0, end), ids.slice(0, end), prompt);
-    compared += end;
+    const parted = ids.findIndex((id, i) => id !== result.ids[i]);
+    if (parted < 0) whole++;
+    else assert.ok(gap[parted]! < CLOSE, `${prompt}: other ids from ${parted} on, where ${gap[parted]} was between the best two logits`);
   }
-  assert.ok(compared > prompts.length * 20, `${compared} ids`);
+  assert.ok(whole >= prompts.length / 2, `${whole} of ${prompts.length} to the end`);
 });
 
 test('words that were asked for are used', async () => {
