@@ -60,13 +60,19 @@ export interface Pieces {
   bytes(id: number): Uint8Array | undefined;
 }
 
+function checkId(id: unknown): number {
+  if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < 2 ** 24) return id as number;
+  throw new Error(`${JSON.stringify(id)} is no token id`);
+}
+
+/** @throws Error when an id is none */
 export function readPieces({ model, added_tokens = [], decoder }: TokenizerJson): Pieces {
   const decoding = steps(decoder);
   const toBytes = decoding.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
   const pieces: (string | Uint8Array | undefined)[] = [], added = new Set<number>();
-  for (const piece of Object.keys(model.vocab)) pieces[model.vocab[piece]!] = piece;
+  for (const piece of Object.keys(model.vocab)) pieces[checkId(model.vocab[piece])] = piece;
   for (const { id, content, special } of added_tokens) {
-    pieces[id] = special ? undefined : content;
+    pieces[checkId(id)] = special ? undefined : content;
     added.add(id);
   }
   return {

@@ -4,6 +4,7 @@ import { BadArgumentError, BadModelFileError } from '../errors.js';
 import type { ModelConfig } from '../formats/types.js';
 import type { TokenizeOptions } from '../runtime/types.js';
 import { AddedTokens, type Foreign } from './added-tokens.js';
+import { checkPatterns } from './patterns.js';
 import { readPieces, type Pieces, type TokenizerJson } from './pieces.js';
 import { TextStream } from './text-stream.js';
 import { createLibrary } from './words.js';
@@ -32,6 +33,7 @@ export class Tokenizer {
     let json: TokenizerJson;
     try {
       json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as TokenizerJson;
+      checkPatterns(json);
       this.#pieces = readPieces(json);
       this.#added = new AddedTokens(json, template);
       this.#library = createLibrary(this.#added.withoutThem(json), () => this.#sections);
