@@ -41,7 +41,12 @@ function nibbles(src: usize, codes: usize): void {
 // @ts-ignore: decorator
 @inline
 function fifthBits(bits: u32, codes: usize): void {
-  for (let e: usize = 0; e < 32; e++, bits >>= 1) store<u8>(codes + e, load<u8>(codes + e) | <u8>((bits & 1) << 4));
+  const each = i8x16(1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64, -128), all = i32x4.splat(bits);
+  for (let half: usize = 0; half < 32; half += 16) {
+    const bytes = half ? v128.shuffle<i8>(all, all, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3) : v128.shuffle<i8>(all, all, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    const set = i8x16.eq(v128.and(bytes, each), each);
+    v128.store(codes + half, v128.or(v128.load(codes + half), v128.and(set, i8x16.splat(16))));
+  }
 }
 
 export function splitQ4_0(src: usize, cols: i32, codes: usize, params: usize): void {
@@ -114,6 +119,17 @@ export function splitQ2_K(src: usize, cols: i32, codes: usize, small: usize): vo
   }
 }
 
+/** 32 bytes: bit n of byte i becomes bit `at` of code 32 n + i. */
+// @ts-ignore: decorator
+@inline
+function bitOfEach(src: usize, codes: usize, at: i32): void {
+  const a = v128.load(src), b = v128.load(src, 16), one = i8x16.splat(1);
+  for (let n = 0; n < 8; n++, codes += 32) {
+    v128.store(codes, v128.or(v128.load(codes), i8x16.shl(v128.and(i8x16.shr_u(a, n), one), at)));
+    v128.store(codes, v128.or(v128.load(codes, 16), i8x16.shl(v128.and(i8x16.shr_u(b, n), one), at)), 16);
+  }
+}
+
 /** Groups of 16: high bits [32], low codes [64], 6-bit scales [12], d. The codes' zero is 4. */
 export function splitQ3_K(src: usize, cols: i32, codes: usize, small: usize): void {
   for (let k = 0; k < cols; k += 256, src += 110, codes += 256, small += SMALL_BYTES) {
@@ -124,10 +140,7 @@ export function splitQ3_K(src: usize, cols: i32, codes: usize, small: usize): vo
       storeSmall(small, j, (low | (high << 4)) - 32, 0);
     }
     pairs(src + 32, codes);
-    for (let e: usize = 0; e < 256; e++) {
-      const bit = (load<u8>(src + (e & 31)) >> <u8>(e >> 5)) & 1;
-      store<u8>(codes + e, load<u8>(codes + e) | (bit << 2));
-    }
+    bitOfEach(src, codes, 2);
   }
 }
 
@@ -176,10 +189,7 @@ export function splitQ5_K(src: usize, cols: i32, codes: usize, small: usize): vo
   for (let k = 0; k < cols; k += 256, src += 176, codes += 256, small += SMALL_BYTES) {
     scalesAndMinima(src, small);
     wideNibbles(src + 48, codes);
-    for (let e: usize = 0; e < 256; e++) {
-      const bit = (load<u8>(src + 16 + (e & 31)) >> <u8>(e >> 5)) & 1;
-      store<u8>(codes + e, load<u8>(codes + e) | (bit << 4));
-    }
+    bitOfEach(src + 16, codes, 4);
   }
 }
 
@@ -189,9 +199,9 @@ export function splitQ6_K(src: usize, cols: i32, codes: usize, small: usize): vo
     store<u32>(small, load<u16>(src + 208));
     for (let j: usize = 0; j < 16; j++) storeSmall(small, j, load<u8>(src + 192 + j), 0);
     pairs(src + 128, codes);
-    for (let e: usize = 0; e < 256; e++) {
-      const low = load<u8>(src + ((e >> 7) << 6) + (e & 63)) >> <u8>(((e >> 6) & 1) << 2);
-      store<u8>(codes + e, (load<u8>(codes + e) << 4) | (low & 15));
+    for (let e: usize = 0; e < 256; e += 16) {
+      const bytes = v128.load(src + ((e >> 7) << 6) + (e & 63)), low = e & 64 ? i8x16.shr_u(bytes, 4) : v128.and(bytes, i8x16.splat(15));
+      v128.store(codes + e, v128.or(i8x16.shl(v128.load(codes + e), 4), low));
     }
   }
 }
@@ -207,13 +217,22 @@ export function splitTQ1_0(src: usize, cols: i32, codes: usize, params: usize): 
   }
 }
 
-/** The first trit of each of `n` bytes, then the second of each … */
+/** The first trit of each of `n` bytes, then the second of each … `n`: 4 or a multiple of 16. */
 // @ts-ignore: decorator
 @inline
 function trits(src: usize, n: usize, perByte: i32, codes: usize): void {
-  let power: u32 = 1;
-  for (let p = 0; p < perByte; p++, power *= 3) {
-    for (let i: usize = 0; i < n; i++, codes++) store<u8>(codes, <u8>((((<u32>load<u8>(src + i) * power) & 255) * 3) >> 8));
+  const three = i16x8.splat(3), byte = i16x8.splat(255);
+  for (let i: usize = 0; i < n; i += 16) {
+    const bytes = v128.load(src + i);
+    let low = i16x8.extend_low_i8x16_u(bytes), high = i16x8.extend_high_i8x16_u(bytes);
+    for (let p: usize = 0; p < <usize>perByte; p++) {
+      // byte * 3^p mod 256, then the upper byte of three times that.
+      const a = i16x8.mul(low, three), b = i16x8.mul(high, three), trit = i8x16.narrow_i16x8_u(i16x8.shr_u(a, 8), i16x8.shr_u(b, 8)), at = codes + p * n + i;
+      if (n < 16) store<u32>(at, i32x4.extract_lane(trit, 0));
+      else v128.store(at, trit);
+      low = v128.and(a, byte);
+      high = v128.and(b, byte);
+    }
   }
 }
 

@@ -55,11 +55,14 @@ export function uniformFromSmall(codes: usize, stride: i32, small: usize, rowByt
   for (let k = begin; k < end; k += groupSize) {
     dst = storeCodes(codes + <usize>k, stride, groupSize, planes, dst);
     const g = k / groupSize, block = small + <usize>(g / perBlock) * SMALL_BYTES, at = block + <usize>(g % perBlock);
-    for (let r = 0; r < TILE_ROWS; r++) {
-      const scale = load<u8>(at + SCALES + <usize>(r * rowBytes)), offset = load<u8>(at + OFFSETS + <usize>(r * rowBytes));
-      if (coding == Coding_k8) store<u8>(dst + r, scale);
-      else if (coding == Coding_k4) store<u8>(dst + r, scale | (offset << 4));
-      else storeSix(dst, r, scale, coding == Coding_i6 ? offset + 32 : offset);
+    let from = at;
+    if (coding == Coding_k8) {
+      for (let r = 0; r < TILE_ROWS; r++, from += rowBytes) store<u8>(dst + r, load<u8>(from, SCALES));
+    } else if (coding == Coding_k4) {
+      for (let r = 0; r < TILE_ROWS; r++, from += rowBytes) store<u8>(dst + r, load<u8>(from, SCALES) | (load<u8>(from, OFFSETS) << 4));
+    } else {
+      const centre: u8 = coding == Coding_i6 ? 32 : 0;
+      for (let r = 0; r < TILE_ROWS; r++, from += rowBytes) storeSix(dst, r, load<u8>(from, SCALES), load<u8>(from, OFFSETS) + centre);
     }
     dst += load<i32>(GROUP_PARAM_BYTES + (<usize>coding << 2));
     if (blockBytes == 0 || (k + groupSize) % BLOCK_COLUMNS != 0) continue;

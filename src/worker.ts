@@ -3,8 +3,8 @@ import { runCrew, type CrewInit } from './engine/crew-worker.js';
 import { createEngine } from './engine/engine.js';
 import { connect } from './platform/platform.js';
 import { serveRuntime } from './runtime/runtime.js';
-import { openPacked } from './runtime/source.js';
+import { openForEngine } from './runtime/source.js';
 
 const { init, parent } = await connect<{ role: 'runtime' } | CrewInit>();
 if (init.role === 'crew') runCrew(parent, init);
-else serveRuntime(parent, { openPacked, createEngine });
+else serveRuntime(parent, { openPacked: openForEngine, createEngine });

@@ -107,6 +107,13 @@ function measureWorkspace(module: WebAssembly.Module, shared: boolean, plan: Mem
 }
 
 async function readWeights(source: ByteSource, header: PackedHeader, memory: WebAssembly.Memory, plan: MemoryPlan, { onProgress, signal }: EngineOptions, check: () => void): Promise<void> {
+  if (source.stream) {
+    const end = header.dataOffset + plan.weightBytes;
+    return source.stream((bytes, at) => {
+      check();
+      if (at >= header.dataOffset && at < end) new Uint8Array(memory.buffer, plan.weights + at - header.dataOffset, bytes.length).set(bytes);
+    });
+  }
   for (let done = 0; done < plan.weightBytes;) {
     signal?.throwIfAborted();
     check();

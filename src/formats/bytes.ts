@@ -2,10 +2,17 @@
 import { BadModelFileError } from '../errors.js';
 import type { ByteSource } from './types.js';
 
+/** Where bytes that are read go, and what happens to those that are no longer needed. */
+export interface Room {
+  take(length: number): Uint8Array<ArrayBuffer>;
+  give(buffer: ArrayBuffer): void;
+}
+export const fresh: Room = { take: length => new Uint8Array(length), give() {} };
+
 /** `length` bytes at `offset`. `field` names them in the error. */
-export async function readBytes(source: ByteSource, offset: number, length: number, field: string): Promise<Uint8Array<ArrayBuffer>> {
+export async function readBytes(source: ByteSource, offset: number, length: number, field: string, room = fresh): Promise<Uint8Array<ArrayBuffer>> {
   checkRange(source, offset, length, field);
-  const bytes = new Uint8Array(length);
+  const bytes = room.take(length);
   await source.read(bytes, offset);
   return bytes;
 }

@@ -1,5 +1,5 @@
 /** What an importer makes of a foreign file: headers are read, weights are not. */
-import { readBytes } from './bytes.js';
+import { fresh, readBytes } from './bytes.js';
 import type { PartFormat } from './packed.js';
 import type { ByteSource, ChatFormat, ModelConfig } from './types.js';
 
@@ -65,7 +65,7 @@ export interface SourceModel {
 }
 
 /** Bytes of rows [begin, begin + count) one after the other; rows that are close together in the file are read together. */
-export async function readRows({ file, length, offset, then }: RowBytes, begin: number, count: number, field: string): Promise<Uint8Array<ArrayBuffer>> {
+export async function readRows({ file, length, offset, then }: RowBytes, begin: number, count: number, field: string, room = fresh): Promise<Uint8Array<ArrayBuffer>> {
   if (then) {
     const first = await readRows({ file, length, offset }, begin, count, field), rest = await readRows(then, begin, count, field);
     const restLength = rest.length / count, bytes = new Uint8Array(first.length + rest.length);
@@ -76,13 +76,14 @@ export async function readRows({ file, length, offset, then }: RowBytes, begin: 
     return bytes;
   }
   const starts = Array.from({ length: count }, (_, i) => offset(begin + i));
-  if (starts.every((start, i) => start === starts[0]! + length * i)) return readBytes(file, starts[0]!, length * count, field);
-  const bytes = new Uint8Array(length * count);
+  if (starts.every((start, i) => start === starts[0]! + length * i)) return readBytes(file, starts[0]!, length * count, field, room);
+  const bytes = room.take(length * count);
   const first = starts.reduce((a, b) => Math.min(a, b)), end = starts.reduce((a, b) => Math.max(a, b)) + length;
   if (end - first <= 2 * bytes.length) {
     // Rows in another order: one read and many small copies.
-    const span = await readBytes(file, first, end - first, field);
+    const span = await readBytes(file, first, end - first, field, room);
     starts.forEach((start, i) => bytes.set(span.subarray(start - first, start - first + length), length * i));
+    room.give(span.buffer);
     return bytes;
   }
   for (let from = 0, to: number; from < count; from = to) {

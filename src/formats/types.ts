@@ -106,5 +106,7 @@ export interface ByteSource {
   readonly size: number;
   /** Fills `target` from `offset`; rejects with a typed error when fewer bytes are there. `target` may view shared memory. */
   read(target: Uint8Array, offset: number): Promise<void>;
+  /** Where bytes are made rather than read: all of them once, in pieces in any order. `read` then knows only what is small. */
+  stream?(write: (bytes: Uint8Array, offset: number) => void): Promise<void>;
   close(): Promise<void>;
 }

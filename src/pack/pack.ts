@@ -148,7 +148,7 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   const overSteps = async (matrix: SourceMatrix, look: (job: RowsJob) => Promise<number>): Promise<number[]> => {
     const steps = [...stepsOf(matrix)], results = new Array<number>(steps.length);
     await inLanes(pool, steps.entries(), async ([i, step]) => {
-      results[i] = await named(matrix, look(await rowsJob(step)));
+      results[i] = await named(matrix, look(await rowsJob(pool, step)));
       advance(step);
     });
     return results;
@@ -195,9 +195,10 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     const format = formats.get(name)!, borders = partBorders(cols, format, segmented);
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
     const gamma = keepTrits ? 1 : gammas.get(name) ?? 1;
-    const job = await rowsJob(step, keepTrits ? 1 : matrix.scale);
+    const job = await rowsJob(pool, step, keepTrits ? 1 : matrix.scale);
     const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name) }));
     await write(name, tiles, step.begin / TILE_ROWS, format, borders);
+    pool.giveBack(tiles);
     advance(step);
   });
   for (const { name, cols, segmented } of rounded) {
@@ -230,11 +231,11 @@ function* stepsOfAll(source: SourceModel, shapes: LinearShape[]): Generator<{ sh
   for (const shape of shapes) for (const step of stepsOf(source.matrices.get(shape.name)!)) yield { shape, step };
 }
 
-async function rowsJob({ matrix, begin, count }: Step, factor = 1): Promise<RowsJob> {
+async function rowsJob(pool: PackPool, { matrix, begin, count }: Step, factor = 1): Promise<RowsJob> {
   const { encoding, cols, codes, scales, phase, param = 0, name } = matrix;
   return {
     encoding, rows: count, cols, param, factor,
-    codes: await readRows(codes, begin, count, name),
+    codes: await readRows(codes, begin, count, name, pool.sources),
     scales: scales ? await readRows(scales, begin, count, name) : null,
     phases: phase ? Uint32Array.from({ length: count }, (_, i) => phase(begin + i)) : null,
   };

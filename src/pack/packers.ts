@@ -4,6 +4,7 @@ import { tileBytes, type PartFormat } from '../formats/packed.js';
 import type { Encoding } from '../formats/source.js';
 import type { PartInfo } from '../formats/types.js';
 import { readAsset } from '../platform/platform.js';
+import { Buffers } from './buffers.js';
 import { SMALL_BYTES, blockEncodings, blocksOf, paramBytes, rowDecoders, type RowDecoder, type RowSplitter } from './encodings.js';
 
 /** Rows of a source matrix; plain data, fit to be posted to a worker. */
@@ -100,6 +101,8 @@ const SCRATCH_BYTES = 4096;
 const PAGE = 65536;
 
 export class Packers {
+  /** What tiles are made in. */
+  readonly buffers = new Buffers();
   private constructor(private readonly memory: WebAssembly.Memory, private readonly wasm: Exports) {}
 
   static async compile(): Promise<WebAssembly.Module> {
@@ -168,7 +171,7 @@ export class Packers {
     const parts = partsOf(job), rowBytes = paramBytes(blocks, cols);
     const at = this.place({ ...sourceSizes(job, TILE_ROWS), out: Math.max(...parts.map(part => part.bytes)) });
     this.copySource(job, at);
-    const result = emptyTiles(job, parts), bytes = new Uint8Array(this.memory.buffer);
+    const result = emptyTiles(job, parts, this.buffers), bytes = new Uint8Array(this.memory.buffer);
     new Float32Array(result.rowScale.buffer).fill(1, 0, job.rows);
     for (let t = 0; t < result.rowScale.length / (4 * TILE_ROWS); t++) {
       const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t);
@@ -194,7 +197,7 @@ export class Packers {
     const { rows, cols, codes, scales, format: { planes, groupSize } } = job;
     const parts = partsOf(job), rowCodes = codes.length / rows, rowScales = scales!.length / rows;
     const at = this.place({ codes: TILE_ROWS * rowCodes, scales: TILE_ROWS * rowScales, out: Math.max(...parts.map(part => part.bytes)) });
-    const result = emptyTiles(job, parts), bytes = new Uint8Array(this.memory.buffer);
+    const result = emptyTiles(job, parts, this.buffers), bytes = new Uint8Array(this.memory.buffer);
     new Float32Array(result.rowScale.buffer).fill(1, 0, rows);
     for (let first = 0; first < rows; first += TILE_ROWS) {
       bytes.fill(0, at.codes, at.codes + TILE_ROWS * rowCodes).fill(0, at.scales, at.scales + TILE_ROWS * rowScales);
@@ -234,7 +237,7 @@ export class Packers {
     const parts = partsOf(job), groups = Math.ceil(cols / groupSize), stride = groups * groupSize, perBlock = 16;
     const rowBytes = SMALL_BYTES * Math.ceil(groups / perBlock);
     const at = this.place({ codes: TILE_ROWS * stride, small: TILE_ROWS * rowBytes, out: Math.max(...parts.map(part => part.bytes)) });
-    const bytes = new Uint8Array(this.memory.buffer), result = emptyTiles(job, parts), rowScale = new Uint16Array(result.rowScale.buffer);
+    const bytes = new Uint8Array(this.memory.buffer), result = emptyTiles(job, parts, this.buffers), rowScale = new Uint16Array(result.rowScale.buffer);
     for (let first = 0; first < rows; first += TILE_ROWS) {
       bytes.fill(0, at.codes, at.codes + TILE_ROWS * stride).fill(0, at.small, at.small + TILE_ROWS * rowBytes);
       for (let r = 0; r < TILE_ROWS && first + r < rows; r++) {
@@ -268,7 +271,7 @@ export class Packers {
       out: Math.max(...parts.map(part => part.bytes)), scratch: SCRATCH_BYTES,
     });
     this.copySource(job, at);
-    const tiles = Math.ceil(job.rows / TILE_ROWS), result = emptyTiles(job, parts);
+    const tiles = Math.ceil(job.rows / TILE_ROWS), result = emptyTiles(job, parts, this.buffers);
     const bytes = new Uint8Array(this.memory.buffer), floats = new Float32Array(this.memory.buffer);
 
     for (let t = 0; t < tiles; t++) {
@@ -397,7 +400,7 @@ interface PartPlace { begin: number; cols: number; bytes: number }
 const partsOf = ({ borders, format }: Pick<TilesJob, 'borders' | 'format'>): PartPlace[] =>
   borders.slice(1).map((end, i) => ({ begin: borders[i]!, cols: end - borders[i]!, bytes: tileBytes(format, end - borders[i]!) }));
 
-function emptyTiles({ rows }: { rows: number }, parts: PartPlace[]): Tiles {
+function emptyTiles({ rows }: { rows: number }, parts: PartPlace[], buffers: Buffers): Tiles {
   const tiles = Math.ceil(rows / TILE_ROWS);
-  return { rowScale: new Uint8Array(4 * TILE_ROWS * tiles), parts: parts.map(part => new Uint8Array(tiles * part.bytes)) };
+  return { rowScale: new Uint8Array(4 * TILE_ROWS * tiles), parts: parts.map(part => buffers.take(tiles * part.bytes)) };
 }

@@ -1,6 +1,7 @@
 /** Workers that pack. */
 import { EngineCrashError } from '../errors.js';
 import { spawn, type WorkerPeer } from '../platform/platform.js';
+import { Buffers } from './buffers.js';
 import { NotFiniteError, Packers, type CodedJob, type RowsJob, type Tiles, type TilesJob } from './packers.js';
 import type { Reply } from './worker.js';
 
@@ -9,6 +10,10 @@ const QUEUED = 2;
 
 export class PackPool {
   private readonly waiting = new Map<number, { resolve(value: any): void; reject(reason: unknown): void }>();
+  /** Room for the sources of jobs. */
+  readonly sources = new Buffers();
+  /** What was given back. */
+  private readonly results = new Buffers();
   private jobs = 0;
   private broken: unknown;
   private constructor(private readonly workers: WorkerPeer[]) {
@@ -17,6 +22,7 @@ export class PackPool {
       worker.onMessage((reply: Reply) => {
         const job = this.waiting.get(reply.id);
         this.waiting.delete(reply.id);
+        this.sources.give(...reply.spent);
         if ('result' in reply) job?.resolve(reply.result);
         else job?.reject('error' in reply ? new EngineCrashError('packing', reply.error) : new NotFiniteError());
       });
@@ -30,6 +36,9 @@ export class PackPool {
 
   /** How many jobs to have under way at once. */
   get lanes(): number { return QUEUED * this.workers.length; }
+
+  /** Says that tiles are no longer needed: their memory is used for others. */
+  giveBack({ parts }: Tiles): void { this.results.give(...parts.map(part => part.buffer)); }
 
   sum(job: RowsJob): Promise<number> { return this.post({ sum: job }, job); }
   oneScale(job: RowsJob): Promise<number> { return this.post({ oneScale: job }, job); }
@@ -47,8 +56,8 @@ export class PackPool {
     return new Promise((resolve, reject) => {
       if (this.broken !== undefined) return reject(this.broken);
       this.waiting.set(id, { resolve, reject });
-      const transfer = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []);
-      this.workers[id % this.workers.length]!.post({ id, ...request }, transfer);
+      const transfer = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []), spare = this.results.drain();
+      this.workers[id % this.workers.length]!.post({ id, spare, ...request }, [...transfer, ...spare]);
     });
   }
 

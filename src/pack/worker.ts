@@ -2,25 +2,28 @@
 import { connect } from '../platform/platform.js';
 import { NotFiniteError, Packers, type CodedJob, type RowsJob, type TilesJob } from './packers.js';
 
-export type Request = { id: number } & ({ sum: RowsJob } | { oneScale: RowsJob } | { tiles: TilesJob } | { coded: CodedJob });
-export type Reply = { id: number } & ({ result: unknown } | { notFinite: true } | { error: string });
+/** `spare`: buffers for results; `spent`: those of the job's source. */
+export type Request = { id: number; spare: ArrayBuffer[] } & ({ sum: RowsJob } | { oneScale: RowsJob } | { tiles: TilesJob } | { coded: CodedJob });
+export type Reply = { id: number; spent: ArrayBuffer[] } & ({ result: unknown } | { notFinite: true } | { error: string });
 
 const { init, parent: peer } = await connect<{ module: WebAssembly.Module }>();
 const packers = Packers.create(init.module);
 
 peer.onMessage(async (message: Request) => {
-  const { id } = message;
+  const { id, spare } = message, { codes, scales } = 'sum' in message ? message.sum : 'oneScale' in message ? message.oneScale : 'tiles' in message ? message.tiles : message.coded;
+  const spent = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []);
   try {
     const ready = await packers;
+    ready.buffers.give(...spare);
     if ('sum' in message) {
-      peer.post({ id, result: ready.sumAbs(message.sum) } satisfies Reply);
+      peer.post({ id, spent, result: ready.sumAbs(message.sum) } satisfies Reply, spent);
     } else if ('oneScale' in message) {
-      peer.post({ id, result: ready.oneScale(message.oneScale) } satisfies Reply);
+      peer.post({ id, spent, result: ready.oneScale(message.oneScale) } satisfies Reply, spent);
     } else {
       const result = 'tiles' in message ? ready.tiles(message.tiles) : ready.codedTiles(message.coded);
-      peer.post({ id, result } satisfies Reply, [result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);
+      peer.post({ id, spent, result } satisfies Reply, [...spent, result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);
     }
   } catch (error) {
-    peer.post((error instanceof NotFiniteError ? { id, notFinite: true } : { id, error: String(error) }) satisfies Reply);
+    peer.post((error instanceof NotFiniteError ? { id, spent, notFinite: true } : { id, spent, error: String(error) }) satisfies Reply, spent);
   }
 });

@@ -9,15 +9,33 @@ import { pack, packedBytes, type PackOptions } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
 import { builtin } from '../platform/builtin.js';
 import { blobSource, bytesSource, memoryLimit } from '../platform/platform.js';
+import { PackStream, type PackInto } from './pack-stream.js';
 import type { LoadProgress, WireLoadOptions, WireSource } from './types.js';
 
 type SourceOptions = Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer' | 'token' | 'context'>;
 type Report = (phase: LoadProgress['phase'], loaded: number, total: number) => void;
 
+/** What becomes of a model that is being packed; `end` gives back what it is read from. */
+type Hold = (name: string, packInto: PackInto, end: () => Promise<void>) => Promise<ByteSource>;
+
+async function inMemory(name: string, packInto: PackInto, end: () => Promise<void>): Promise<ByteSource> {
+  const sink = new MemorySink();
+  try {
+    await packInto(sink, new AbortController().signal);
+    return bytesSource(name, sink.bytes);
+  } finally {
+    await end();
+  }
+}
+
+/** For an engine: a model that is not packed yet becomes a source of the kind that streams. Otherwise like `openPacked`. */
+export const openForEngine = (from: WireSource, options: SourceOptions, onProgress?: Report, signal?: AbortSignal) =>
+  openPacked(from, options, onProgress, signal, PackStream.open);
+
 /** @param onProgress bytes to download, weights to pack, where there is something of the kind to do */
-export async function openPacked(from: WireSource, options: SourceOptions, onProgress: Report = () => {}, signal?: AbortSignal):
+export async function openPacked(from: WireSource, options: SourceOptions, onProgress: Report = () => {}, signal?: AbortSignal, hold: Hold = inMemory):
   Promise<{ source: ByteSource; header: PackedHeader }> {
-  const packed = await openOrPack(from, options, onProgress, signal);
+  const packed = await openOrPack(from, options, onProgress, signal, hold);
   try {
     return { source: packed, header: await readPackedHeader(packed) };
   } catch (error) {
@@ -26,22 +44,22 @@ export async function openPacked(from: WireSource, options: SourceOptions, onPro
   }
 }
 
-async function openOrPack(from: WireSource, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
+async function openOrPack(from: WireSource, options: SourceOptions, onProgress: Report, signal: AbortSignal | undefined, hold: Hold): Promise<ByteSource> {
   if (typeof from !== 'string') {
     const file = from instanceof Uint8Array ? bytesSource('(bytes)', from) : blobSource(from, (from as Partial<File>).name ?? '(blob)');
     return packedOf(await detectFile(file, async () => {
       if (options.tokenizer === undefined) throw new BadArgumentError('tokenizer', 'this format keeps it in another file', 'Give its path.');
       return openFile(localPath(options.tokenizer));
-    }), file.name, options, onProgress, signal);
+    }), file.name, options, onProgress, signal, hold);
   }
   const { isRemote } = await import('../download/download.js');
-  if (isRemote(from)) return openDownloaded(from, options, onProgress, signal);
+  if (isRemote(from)) return openDownloaded(from, options, onProgress, signal, hold);
   const { tokenizer } = options;
-  return packedOf(await detect(localPath(from), { ...(tokenizer && { tokenizer: localPath(tokenizer) }) }), from, options, onProgress, signal);
+  return packedOf(await detect(localPath(from), { ...(tokenizer && { tokenizer: localPath(tokenizer) }) }), from, options, onProgress, signal, hold);
 }
 
 /** Downloaded and, where it is not packed, packed into the store: the next start finds it there. */
-async function openDownloaded(from: string, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
+async function openDownloaded(from: string, options: SourceOptions, onProgress: Report, signal: AbortSignal | undefined, hold: Hold): Promise<ByteSource> {
   const [{ RemoteModel }, { openStore, hubOptions }] = await Promise.all([import('../download/download.js'), import('../download/settings.js')]);
   const { weights, groupSize, tokenizer } = options;
   const model = new RemoteModel(from, { ...hubOptions(options.token), signal }), store = await openStore();
@@ -58,7 +76,7 @@ async function openDownloaded(from: string, options: SourceOptions, onProgress: 
   }, (loaded, total) => onProgress('download', loaded, total));
   signal?.throwIfAborted();
   const found = await detect(location, importing);
-  if ('packed' in found) return packedOf(found, from, options, onProgress, signal);
+  if ('packed' in found) return packedOf(found, from, options, onProgress, signal, hold);
   try {
     await pack(found.source, packOptions(found.source, options, onProgress, signal), await store.sink(kept));
   } finally {
@@ -67,8 +85,7 @@ async function openDownloaded(from: string, options: SourceOptions, onProgress: 
   return openFile(store.location(kept));
 }
 
-/** In memory, where it is not packed yet. */
-async function packedOf(found: Detected, name: string, options: SourceOptions, onProgress: Report, signal?: AbortSignal): Promise<ByteSource> {
+async function packedOf(found: Detected, name: string, options: SourceOptions, onProgress: Report, signal: AbortSignal | undefined, hold: Hold): Promise<ByteSource> {
   const { weights, groupSize } = options;
   if ('packed' in found) {
     if (weights === undefined && groupSize === undefined) return found.packed;
@@ -76,13 +93,7 @@ async function packedOf(found: Detected, name: string, options: SourceOptions, o
     throw new BadArgumentError(weights === undefined ? 'groupSize' : 'weights', 'the model is packed already', 'Leave it out, or load the model that was packed.');
   }
   const { source } = found;
-  try {
-    const sink = new MemorySink();
-    await pack(source, packOptions(source, options, onProgress, signal), sink);
-    return bytesSource(name, sink.bytes);
-  } finally {
-    await source.close();
-  }
+  return hold(name, (sink, stop) => pack(source, packOptions(source, options, onProgress, signal ? AbortSignal.any([signal, stop]) : stop), sink), () => source.close());
 }
 
 /** Left to itself, `pack` makes small files. Here precision comes first. */

@@ -32,9 +32,16 @@ export interface Parts {
   alignment?: number;
 }
 
-export function ggufFile({ magic = 'GGUF', version = 3, entries, tensors, nTensors = tensors.length, nEntries = entries.length, alignment = 32 }: Parts): Uint8Array<ArrayBuffer> {
+export function ggufFile(parts: Parts): Uint8Array<ArrayBuffer> {
+  return concat(ggufHeader(parts), ...parts.tensors.map(({ bytes }) => pad(bytes, parts.alignment)));
+}
+
+const pad = (bytes: Uint8Array, alignment = 32) => concat(bytes, new Uint8Array(Math.ceil(bytes.length / alignment) * alignment - bytes.length));
+
+/** All that comes before the tensors' bytes, of which only the number counts. */
+export function ggufHeader({ magic = 'GGUF', version = 3, entries, tensors, nTensors = tensors.length, nEntries = entries.length, alignment = 32 }:
+  Omit<Parts, 'tensors'> & { tensors: (Omit<Tensor, 'bytes'> & { bytes: { length: number } })[] }): Uint8Array<ArrayBuffer> {
   const padded = (length: number) => Math.ceil(length / alignment) * alignment;
-  const pad = (bytes: Uint8Array) => concat(bytes, new Uint8Array(padded(bytes.length) - bytes.length));
   let end = 0;
   const infos = tensors.map(({ name, dims, type, bytes, offset, nDims = dims.length }) => {
     const info = concat(text(name), u32(nDims), ...dims.map(u64), u32(type), u64(offset ?? end));
@@ -43,7 +50,7 @@ export function ggufFile({ magic = 'GGUF', version = 3, entries, tensors, nTenso
   });
   const header = concat(new TextEncoder().encode(magic), u32(version), u64(nTensors), u64(nEntries),
     ...entries.map(([key, [type, bytes]]) => concat(text(key), u32(type), bytes)), ...infos);
-  return concat(pad(header), ...tensors.map(tensor => pad(tensor.bytes)));
+  return pad(header, alignment);
 }
 
 export interface Shape { dim: number; hiddenDim: number; nLayers: number; nHeads: number; nHeadsKv: number }
