@@ -1,48 +1,138 @@
-/** `lutra eval`: how well a model predicts text. */
+/** `lutra eval`: how well models predict text. */
+import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { Command, Option } from 'commander';
-import { BadArgumentError } from '../errors.js';
+import { detect } from '../formats/detect.js';
+import { readPackedHeader } from '../formats/packed.js';
 import type { Model } from '../index.js';
 import { unpack } from '../pack/unpack.js';
 import { openPacked } from '../runtime/source.js';
-import { addModelOptions, choice, load, MODEL, modelPath, readText, wholeNumber, type ModelOptions } from './options.js';
-import { interrupt, printJson, progressBar } from './terminal.js';
+import { bitsOf } from './inspect.js';
+import { measure, type Divergence, type Measures } from './measure.js';
+import { addModelOptions, choice, load, wholeNumber, type ModelOptions } from './options.js';
+import { writePlot } from './plot.js';
+import { bytes, printJson, say } from './terminal.js';
+import { DEFAULT_WINDOW, sequencesOf, type Sequence, type TextOptions } from './texts.js';
 
-const DEFAULT_WINDOW = 512;
-
-interface EvalOptions extends ModelOptions {
-  text?: string;
-  documents?: string;
-  ctx?: number;
-  chunks?: number;
+interface EvalOptions extends Omit<ModelOptions, 'reference'>, TextOptions {
   activations?: 'f32';
+  reference?: string;
+  table?: true;
+  plot: string;
 }
 
-/** A sequence of tokens, and the first position whose prediction counts. */
-interface Sequence { ids: number[]; from: number }
+/** A model's line in a table. */
+interface Line extends Measures, Partial<Divergence> {
+  model: string;
+  bytes: number;
+  /** Of the linear layers; null where the file is not packed. */
+  bitsPerWeight: number | null;
+  tokensPerSecond: number;
+}
 
 export function evalCommand(): Command {
   const command = new Command('eval')
-    .description('Cross-entropy (nats per token) and perplexity of a model on a text.')
-    .argument('[model]', MODEL)
+    .description('Cross-entropy (nats per token) and perplexity of models on a text.')
+    .argument('[models...]', 'packed models, or such that can be packed while they are loaded')
     .addOption(new Option('--text <file>', 'one text, as llama-perplexity does it: windows of --ctx tokens, the second half of each scored').conflicts('documents'))
     .option('--documents <file>', 'a JSON array of texts, each scored from its own beginning, with BOS, cut at the context')
     .option('--ctx <n>', `tokens of a window (default: ${DEFAULT_WINDOW}, or what the model was trained for)`, wholeNumber(4))
     .option('--chunks <n>', 'windows, or documents, at most', wholeNumber(1))
+    .option('--reference <model>', 'also how far the probabilities are from those of this model: KL divergence, and how often both find the same token the likeliest')
+    .option('--table', 'one line a model, with size and speed, and a plot of perplexity against bits per weight')
+    .option('--plot <file>', 'where the plot goes: an HTML page that opens offline', 'lutra-eval.html')
     .addOption(choice('--activations <type>', 'compute with the same weights but activations as they are; shows what rounding them costs', ['f32'], text => text))
-    .addHelpText('after', '\nExample:\n  lutra eval model.safetensors --text wikitext-2-test.raw --ctx 512 --chunks 40');
-  return addModelOptions(command).action(async (argument: string | undefined, options: EvalOptions) => {
-    const path = modelPath(command, argument, options);
+    .addHelpText('after', '\nExample:\n  lutra eval model.safetensors --text wikitext-2-test.raw --ctx 512 --chunks 40\n'
+      + '  lutra eval a.safetensors b.safetensors --reference model.gguf --table --documents texts.json');
+  return addModelOptions(command, { reference: false }).action(async (given: string[], options: EvalOptions) => {
+    if (given.length > 0 && options.model !== undefined) command.error('error: the model is given twice, as an argument and with -m');
+    const models = [...given, ...options.model === undefined ? [] : [options.model]];
+    if (models.length === 0) command.error('error: which model? Give a file: lutra eval MODEL');
+    if (models.length > 1 && !options.table) command.error('error: several models make a table: add --table');
     if (!options.text && !options.documents) command.error('error: what text? Give --text FILE or --documents FILE.json');
-    await using model = await loadFor(path, options);
-    const sequences = options.text ? await windows(model, options.text, options) : await documents(model, options.documents!, options);
-    const { tokens, crossEntropy } = await measure(model, sequences);
-    const perplexity = Math.exp(crossEntropy);
-    if (options.json) printJson({ tokens, crossEntropy, perplexity });
-    else process.stdout.write(`cross-entropy ${crossEntropy.toFixed(4)} nats/token, perplexity ${perplexity.toFixed(3)}, ${tokens} tokens\n`);
+    if (options.table) await compare(models, options);
+    else await evaluate(models[0]!, options);
   });
 }
 
-async function loadFor(path: string, options: EvalOptions): Promise<Model> {
+async function evaluate(path: string, options: EvalOptions): Promise<void> {
+  await using model = await loadFor(path, options);
+  const sequences = await sequencesOf(model, options), result = await measured(model, sequences, options);
+  if (options.json) return printJson(result);
+  const { crossEntropy, perplexity, tokens } = result;
+  process.stdout.write(`cross-entropy ${crossEntropy.toFixed(4)} nats/token, perplexity ${perplexity.toFixed(3)}, ${tokens} tokens\n`);
+  if (hasDivergence(result)) process.stdout.write(`KL from the reference ${result.klMean.toFixed(4)} nats, 99 % below ${result.kl99.toFixed(3)}; the same likeliest token ${(100 * result.top1Agreement).toFixed(1)} %\n`);
+}
+
+async function compare(models: readonly string[], options: EvalOptions): Promise<void> {
+  const lines: Line[] = [];
+  for (const path of models) {
+    await using model = await loadFor(path, options);
+    const sequences = await sequencesOf(model, options), result = await measured(model, sequences, options);
+    lines.push({ model: basename(path), ...await sizeOf(path), ...result, tokensPerSecond: await speedOf(model, sequences[0]!) });
+  }
+  const points = lines.flatMap(({ model, bitsPerWeight, perplexity }) => bitsPerWeight === null ? [] : [{ name: model, x: bitsPerWeight, y: perplexity }]);
+  const unpacked = lines.find(line => line.bitsPerWeight === null);
+  if (points.length > 0) {
+    await writePlot(options.plot, {
+      title: `Perplexity on ${basename(options.text ?? options.documents!)}`, x: 'bits per weight', y: 'perplexity', points,
+      ...(unpacked && { line: { name: unpacked.model, y: unpacked.perplexity } }),
+    });
+    say(`plot: ${options.plot}`);
+  }
+  if (options.json) printJson({ models: lines });
+  else process.stdout.write(`${table(lines)}\n`);
+}
+
+async function measured(model: Model, sequences: readonly Sequence[], { reference, threads, variant }: EvalOptions): Promise<Measures | Measures & Divergence> {
+  if (!reference) return measure(model, sequences);
+  const isPacked = await detect(reference).then(async found => {
+    await ('packed' in found ? found.packed : found.source).close();
+    return 'packed' in found;
+  });
+  const { context } = model.info();
+  await using other = await load(reference, { ...(threads && { threads }), ...(variant && { variant }), ...(!isPacked && { weights: 'exact' as const }) }, { context });
+  return await measure(model, sequences, other);
+}
+
+const hasDivergence = (result: Measures | Line): result is Measures & Divergence => 'klMean' in result;
+
+async function sizeOf(path: string): Promise<Pick<Line, 'bytes' | 'bitsPerWeight'>> {
+  const found = await detect(path);
+  if ('source' in found) {
+    await found.source.close();
+    return { bytes: found.source.bytes, bitsPerWeight: null };
+  }
+  try {
+    const { linears, tensors } = await readPackedHeader(found.packed);
+    return { bytes: (await stat(path)).size, bitsPerWeight: bitsOf({ linears, tensors: new Map(Object.entries(tensors)) }) };
+  } finally {
+    await found.packed.close();
+  }
+}
+
+/** Of generating, after a prompt. */
+async function speedOf(model: Model, { ids }: Sequence): Promise<number> {
+  const prompt = ids.slice(0, Math.min(16, ids.length)), maxTokens = Math.min(64, model.info().context - prompt.length);
+  const { timings } = await model.generate(prompt, { maxTokens, temperature: 0 }).result;
+  return timings.decodeTokensPerSecond;
+}
+
+function table(lines: readonly Line[]): string {
+  const withReference = lines.some(hasDivergence);
+  const rows = [
+    ['model', 'size', 'bits', 'perplexity', ...withReference ? ['KL', 'KL 99 %', 'same top'] : [], 'tokens/s'],
+    ...lines.map(line => [
+      line.model, bytes(line.bytes), line.bitsPerWeight?.toFixed(3) ?? '-', line.perplexity.toFixed(3),
+      ...hasDivergence(line) ? [line.klMean.toFixed(4), line.kl99.toFixed(3), `${(100 * line.top1Agreement).toFixed(1)} %`] : [],
+      line.tokensPerSecond.toFixed(1),
+    ]),
+  ];
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map(row => row[i]!.length)));
+  return rows.map(row => row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join('  ')).join('\n');
+}
+
+async function loadFor(path: string, { reference, ...options }: EvalOptions): Promise<Model> {
   const context = options.ctx ? { context: options.ctx } : {};
   if (!options.activations) return load(path, options, context);
   const { weights = options.bits, group, tokenizer, ...rest } = options;
@@ -52,55 +142,4 @@ async function loadFor(path: string, options: EvalOptions): Promise<Model> {
   } finally {
     await source.close();
   }
-}
-
-/** The protocol of llama-perplexity: no window sees another one, BOS takes the place of a window's first token if the model adds one. */
-async function windows(model: Model, file: string, options: EvalOptions): Promise<Sequence[]> {
-  const { config, context } = model.info();
-  const size = options.ctx ?? Math.min(DEFAULT_WINDOW, context);
-  const ids = await model.tokenize(await readText(file));
-  const count = Math.min(Math.floor(ids.length / size), options.chunks ?? Infinity);
-  if (count === 0) throw new BadArgumentError('--text', `${file} has ${ids.length} tokens, a window has ${size}`, 'Give a longer text, or a smaller --ctx.');
-  return Array.from({ length: count }, (_, i) => {
-    const window = ids.slice(i * size, (i + 1) * size);
-    if (config.addBos) window[0] = config.bosId!;
-    return { ids: window, from: Math.floor(size / 2) };
-  });
-}
-
-async function documents(model: Model, file: string, options: EvalOptions): Promise<Sequence[]> {
-  const { context } = model.info();
-  const texts = parse(file, await readText(file)).slice(0, options.chunks);
-  return Promise.all(texts.map(async text => ({ ids: (await model.tokenize(text, { addBos: true })).slice(0, context), from: 0 })));
-}
-
-function parse(file: string, json: string): string[] {
-  const wrong = (problem: string) => new BadArgumentError('--documents', `${file} ${problem}`, 'Give a JSON file that holds an array of strings.');
-  let value: unknown;
-  try {
-    value = JSON.parse(json);
-  } catch (error) {
-    throw wrong(`is not JSON: ${(error as Error).message}`);
-  }
-  if (!Array.isArray(value) || value.length === 0 || !value.every(text => typeof text === 'string')) throw wrong('is not an array of strings');
-  return value;
-}
-
-async function measure(model: Model, sequences: Sequence[]): Promise<{ tokens: number; crossEntropy: number }> {
-  const bar = progressBar();
-  const signal = interrupt();
-  let tokens = 0;
-  let sum = 0;
-  try {
-    for (const [i, { ids, from }] of sequences.entries()) {
-      const { logProbabilities } = await model.score(ids, { from, signal });
-      for (const value of logProbabilities) sum -= value;
-      tokens += logProbabilities.length;
-      bar.update(`perplexity ${Math.exp(sum / tokens).toFixed(3)}`, i + 1, sequences.length);
-    }
-  } finally {
-    bar.end();
-  }
-  if (tokens === 0) throw new BadArgumentError('text', 'holds no token to predict', 'Give a longer text.');
-  return { tokens, crossEntropy: sum / tokens };
 }

@@ -60,7 +60,7 @@ function describe({ layout, planes, groupSize, coding }: PartFormat): string {
 }
 
 /** Bits per weight in the layers: parts, row scales and biases. */
-function bitsOf({ linears, tensors }: Pick<PackedPlan, 'linears' | 'tensors'>): number {
+export function bitsOf({ linears, tensors }: Pick<PackedPlan, 'linears' | 'tensors'>): number {
   const layers = Object.entries(linears).filter(([name]) => name.startsWith('layers.'));
   const bytesOf = ([name]: [string, unknown]) => [...tensors].filter(([tensor]) => tensor.startsWith(`${name}.`)).reduce((sum, [, { begin, end }]) => sum + end - begin, 0);
   return 8 * layers.reduce((sum, layer) => sum + bytesOf(layer), 0) / layers.reduce((sum, [, { rows, cols }]) => sum + rows * cols, 0);

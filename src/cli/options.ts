@@ -48,7 +48,9 @@ export const MODEL = 'a packed model, or one that can be packed while it is load
 
 export const jsonOption = () => new Option('--json', 'print one JSON object to stdout, everything else to stderr');
 
-export function addModelOptions(command: Command): Command {
+/** @param reference whether the command has an option of this name of its own */
+export function addModelOptions(command: Command, { reference = true } = {}): Command {
+  if (reference) command.option('--reference', 'run the scalar code that defines the arithmetic (slow)');
   return command
     .option('-m, --model <file>', 'the model, instead of the argument')
     .option('-t, --threads <n>', 'threads that compute (default: settled by timing)', text => text === 'auto' ? text : wholeNumber(1)(text))
@@ -57,7 +59,6 @@ export function addModelOptions(command: Command): Command {
     .addOption(choice('--group <n>', 'columns that share a scale, with --weights', GROUPS, Number))
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .addOption(choice('--variant <name>', 'which build of the kernels runs', ['simd', 'relaxed', 'auto'], text => text))
-    .option('--reference', 'run the scalar code that defines the arithmetic (slow)')
     .addOption(jsonOption());
 }
 

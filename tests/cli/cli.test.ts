@@ -21,6 +21,21 @@ test('quantize: a file, its sizes, nothing else on stdout', async () => {
   assert.ok(stats.bitsPerWeight > 4);
 });
 
+test('quantize: calibrated, in bits that differ; what cannot be is said', async () => {
+  const text = join(folder, 'calibration.json'), output = join(folder, 'calibrated.safetensors');
+  writeFileSync(text, JSON.stringify(['ab ba'.repeat(20), 'b a b']));
+  const { code, stdout, stderr } = await lutra(['quantize', model, '-o', output, '--bits', '2.5', '--group', '32', '--calibration', text, '-t', '1', '--json']);
+  assert.is(code, 0, stderr);
+  const { bytesOut, bitsPerWeight, bitsPerWeightAt2048 } = JSON.parse(stdout);
+  assert.is(bytesOut, readFileSync(output).length);
+  assert.ok(bitsPerWeight > bitsPerWeightAt2048 && bitsPerWeightAt2048 > 2.3 && bitsPerWeightAt2048 < 3.2, stdout);
+  assert.is((await lutra(['eval', output, '-t', '1', '--documents', text, '--json'])).code, 0);
+  for (const args of [['--bits', '2.5'], ['--size', '1MB'], ['--bits', '1.5'], ['--bits', '2', '--method', 'best'], ['--bits', '2', '--method', 'hlq', '--calibration', text]]) {
+    const refused = await lutra(['quantize', model, '-o', output, ...args]);
+    assert.is(refused.code, 2, args.join(' '));
+  }
+});
+
 test('run --json: one object with these fields', async () => {
   const { code, stdout, stderr } = await lutra(['run', packed, '-p', 'ab', ...quick, '--json']);
   assert.is(code, 0, stderr);
@@ -54,6 +69,26 @@ test('run: the reported seed gives the same text', async () => {
   const two = JSON.parse((await lutra([...args, '-s', String(one.seed)])).stdout);
   assert.equal(two.ids, one.ids);
   assert.is(two.logitsHash, one.logitsHash);
+});
+
+test('eval: against a reference, and a table with a plot', async () => {
+  const text = join(folder, 'reference.txt'), page = join(folder, 'plot.html');
+  writeFileSync(text, 'ab ba'.repeat(60));
+  const common = ['-t', '1', '--text', text, '--ctx', '32', '--chunks', '2', '--json'];
+  const same = JSON.parse((await lutra(['eval', packed, ...common, '--reference', packed])).stdout);
+  assert.equal(Object.keys(same), ['tokens', 'crossEntropy', 'perplexity', 'klMean', 'kl99', 'top1Agreement']);
+  assert.equal([same.klMean, same.kl99, same.top1Agreement], [0, 0, 1]);
+  const { code, stdout, stderr } = await lutra(['eval', packed, model, ...common, '--reference', model, '--table', '--plot', page]);
+  assert.is(code, 0, stderr);
+  const [first, second] = JSON.parse(stdout).models;
+  assert.ok(first.klMean > 0.001 && first.klMean < first.kl99 && first.top1Agreement < 1, JSON.stringify(first));
+  assert.ok(first.bitsPerWeight > 4 && first.tokensPerSecond > 0 && first.bytes === readFileSync(packed).length);
+  assert.is(second.bitsPerWeight, null);
+  assert.ok(second.klMean < first.klMean);
+  const html = readFileSync(page, 'utf8');
+  assert.match(html, /packed\.safetensors/);
+  assert.not.match(html, /src=|href=/);
+  assert.is((await lutra(['eval', packed, model, ...common])).code, 2);
 });
 
 test('eval: documents from their own start, text in windows', async () => {

@@ -5,12 +5,17 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { BadArgumentError, BadModelFileError } from '../../src/errors.js';
 import { importLlama2c } from '../../src/formats/llama2c.js';
-import { readPackedHeader } from '../../src/formats/packed.js';
+import { partBorders, readPackedHeader, tileBytes } from '../../src/formats/packed.js';
 import type { SourceModel } from '../../src/formats/source.js';
+import { Packers } from '../../src/pack/packers.js';
 import { unpack } from '../../src/pack/unpack.js';
 import { bytesSource, openFile } from '../../src/platform/platform.js';
+import { values } from '../../src/quant/matrix.js';
 import { quantizeModel, type QuantizeModelOptions } from '../../src/quant/model.js';
+import { noMetric, recipes, roundMatrix, type Format } from '../../src/quant/rounding.js';
+import { partFormat, tilesOf } from '../../src/quant/tiles.js';
 import { llama2cFile, llama2cWeights, tinyTokenizer, type TinyShape } from '../formats/synthetic.js';
+import { randomMatrix, withCrew } from './crew.js';
 
 const test = suite('quantised models');
 const shape: TinyShape = { dim: 96, hiddenDim: 136, nLayers: 2, nHeads: 6, nHeadsKv: 2, vocabSize: 262, contextLength: 64 };
@@ -61,6 +66,28 @@ test('every method: the same bytes with 1 and 3 threads, the formats asked for',
     if (changes.bits === 2.5) assert.ok(new Set(planes.map(one => one.planes)).size > 1);
   }
 });
+
+test('tiles of a rounded matrix: unpacked, what the codes mean', () => withCrew(async crew => {
+  const packers = await Packers.create(), shape = { name: 'layers.0.ffn.down', rows: 40, cols: 300, segmented: true };
+  for (const format of [{ levels: 'uniform', planes: 2, groupSize: 32, sixBit: true }, { levels: 'uniform', planes: 3, groupSize: 64, sixBit: true }, { levels: 'planes', planes: 2, groupSize: 64, sixBit: false }] as Format[]) {
+    await crew.within(async () => {
+      const w = randomMatrix(crew, shape.rows, shape.cols, 1), rounded = await roundMatrix(crew, w, noMetric(crew, shape.cols), null, 0, format, { ...recipes.rtn, search: { ...recipes.rtn.search, rounds: 5 } });
+      const want = values(crew, w).slice(), { rowScale, parts } = tilesOf(packers, shape, format, rounded, want);
+      const borders = partBorders(shape.cols, partFormat(format), true), bytes = parts.map((_, i) => tileBytes(partFormat(format), borders[i + 1]! - borders[i]!));
+      for (let row = 0; row < shape.rows; row++) {
+        const tile = Math.floor(row / 16), scales = rowScale.slice(64 * tile, 64 * (tile + 1));
+        for (const [i, part] of parts.entries()) {
+          const info = { ...partFormat(format), colBegin: borders[i]!, colEnd: borders[i + 1]!, tensor: '' };
+          const got = packers.unpackTile(info, part.subarray(tile * bytes[i]!, (tile + 1) * bytes[i]!), scales);
+          for (let col = borders[i]!; col < borders[i + 1]!; col++) {
+            const difference = got[16 * (col - borders[i]!) + row % 16]! - want[row * shape.cols + col]!;
+            assert.ok(Math.abs(difference) < (format.sixBit ? 1e-6 : 1e-3), `${format.levels} [${row}, ${col}]: ${difference}`);
+          }
+        }
+      }
+    });
+  }
+}));
 
 test('a size in bytes is kept', async () => {
   const least = (await made('least', { bits: 2 })).length, size = least + 20_000;
