@@ -35,6 +35,7 @@ export interface QuantizeModelOptions {
 
 /** The file appears when it is complete. What is finished is kept beside it until then (Checkpoint). */
 export async function quantizeModel(source: SourceModel, output: string, options: QuantizeModelOptions): Promise<PackStats> {
+  if (source.defaultBits === 'ternary') throw new BadArgumentError('source', 'this model\'s weights are ternary, or become so when they are used', 'Pack it without `--method` and `--bits`.');
   const { method, signal, onProgress } = options, threads = options.threads ?? cores(), recipe = recipes[method];
   const planes = options.size === undefined ? options.bits! : meanPlanesFor(source, options.size, options.groupSize ?? 32);
   const isMixed = !Number.isInteger(planes);
