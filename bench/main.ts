@@ -1,118 +1,217 @@
-/**
- * `npm run bench`: decode and prefill of a model of real shape with random weights, beside the read rate of WebAssembly
- * in the same run. Rounds are interleaved, figures are medians over the rounds.
- */
-import { cpus } from 'node:os';
+/** `npm run bench`: what Lutra does here, and what others do beside it in the same run. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cpus, release, totalmem, type } from 'node:os';
 import { parseArgs } from 'node:util';
-import { Bench } from 'tinybench';
-import { createEngine } from '../src/engine/engine.js';
-import type { Engine, ForwardRow } from '../src/engine/types.js';
-import { Roof, isRoofWorker, serveRoof, type ReadRate } from './roof.js';
-import { formatOf, shapes, streamed, synthetic } from './shapes.js';
+import { hasRelaxedSimd } from '../src/engine/instance.js';
+import type { EngineOptions } from '../src/engine/types.js';
+import { reasonOf, type Absent, type Contestant } from './contestant.js';
+import { race, type EndToEnd } from './end-to-end.js';
+import { benchKernels } from './kernels.js';
+import { Lutra } from './lutra.js';
+import { fileModel, syntheticModel, type BenchModel } from './models.js';
+import { pageOf } from './page.js';
+import { depthTable, describeMachine, endToEndTable, kernelTable, noise, type Depth, type Report } from './report.js';
+import { Roof, isRoofWorker, serveRoof } from './roof.js';
+import { shapes } from './shapes.js';
+import { present, type Rounds } from './stats.js';
 
 const help = `npm run bench [-- options]
 
-  --shape NAME    ${Object.keys(shapes).join(', ')}            (1.1b)
-  --bits N        1, 2, 3, 4, 8, ternary          (2)
-  --group N       32, 64, 128                     (128)
-  --threads LIST  thread counts                   (1,2)
-  --rounds N      repetitions, interleaved        (7)
-  --variant V     simd, relaxed, auto             (auto)
-  --json          one JSON object on stdout
+What is measured
+  (nothing)        prefill and decode of a whole model
+  --peers          beside it llama.cpp (native) and wllama (2.3.1 and current) on GGUF files of the same shape; with
+                   --kernels onnxruntime-web's MatMulNBits. Installs them into bench/peers on first use
+  --depth LIST     decode behind so many tokens                      e.g. 0,512,2048,4096
+  --kernels        every kernel, layer by layer
+  --only WORDS     contestants, or kernels, whose name has one of the words, e.g. lutra,native
 
-Example: npm run bench -- --shape 134m --bits ternary --threads 1,2`;
+Of what
+  --shape NAME     ${Object.keys(shapes).join(', ')}, random weights             (1.1b)
+  --bits N         1, 2, 3, 4, 8, ternary                            (2)
+  --group N        32, 64, 128                                       (128; 64 with 4 bits)
+  --model FILE     this model instead: packed, or GGUF, which the peers run too
 
-const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+How
+  --threads LIST   thread counts                                     (1,2)
+  --rounds N       repetitions, interleaved                          (7)
+  --minutes N      no new round after that; slow peers sit some out  (8)
+  --prompt N       tokens of the prompt                              (32)
+  --generate N     tokens generated                                  (16)
+  --variant V      simd, relaxed, auto                               (auto)
+  --node N         run under Node N: 20, 22, 24, 26
+  --keep           keep the random GGUF files in the system's temporary folder
 
-/** Seconds of one call, median of a tinybench run that lasts about `ms`. */
-async function time(name: string, ms: number, call: () => Promise<void>): Promise<number> {
-  const bench = new Bench({ time: ms, iterations: 3, warmup: false });
-  bench.add(name, call);
-  await bench.run();
-  const result = bench.tasks[0]!.result;
-  if (result.state !== 'completed') throw 'error' in result ? result.error : new Error(`${name}: ${result.state}`);
-  return result.latency.p50 / 1000;
+What becomes of it
+  --json           one JSON object on stdout instead of tables
+  --save FILE      that object to a file as well, after every part
+  --from FILE      adds what a file of --save holds; may be repeated; with --html and nothing else, measures nothing
+  --html FILE      one page with plots
+
+Example: npm run bench -- --peers --shape 134m --bits ternary --html bench.html`;
+
+const { values } = parseArgs({ options: {
+  peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
+  shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, model: { type: 'string' },
+  threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '7' }, minutes: { type: 'string', default: '8' },
+  prompt: { type: 'string', default: '32' }, generate: { type: 'string', default: '16' }, variant: { type: 'string', default: 'auto' },
+  keep: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, save: { type: 'string' }, from: { type: 'string', multiple: true, default: [] },
+  html: { type: 'string' }, help: { type: 'boolean', default: false },
+} });
+const words = values.only.toLowerCase().split(',').filter(Boolean);
+const counts = values.threads.split(',').map(Number), most = Math.max(...counts);
+const variant = values.variant as EngineOptions['variant'];
+const interrupt = new AbortController();
+
+const progress = (text: string) => { if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`); };
+const say = (text: string) => console.error(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${text}`);
+
+async function measureEndToEnd(model: BenchModel, report: Report): Promise<EndToEnd> {
+  const prompt = Number(values.prompt), generated = Number(values.generate), context = Math.max(512, prompt + generated + 16);
+  const contestants: Contestant[] = [], absent: Absent[] = [], closers: (() => Promise<void>)[] = [];
+  const wanted = (name: string) => words.length === 0 || words.some(word => name.toLowerCase().includes(word));
+  const add = async (name: string, open: () => Promise<Contestant | Contestant[]>) => {
+    if (!wanted(name) || interrupt.signal.aborted) return;
+    progress(`starting ${name}`);
+    try {
+      contestants.push(...[await open()].flat());
+    } catch (error) {
+      absent.push({ name, reason: reasonOf(error) });
+    }
+  };
+  const roof = await Roof.start(most);
+  try {
+    for (const threads of counts) {
+      await add('Lutra', async () => {
+        const lutra = await Lutra.open(model.source, model.header, { threads, variant, context, model: model.format });
+        report.machine.wasm = lutra.info.wasm.replace('-shared', '');
+        return lutra;
+      });
+    }
+    if (values.peers) await addPeers(model, context, add, wanted, absent, closers);
+    say(`${model.name}: ${contestants.length} contestants`);
+    const result = await race(contestants, roof, { prompt, generated, rounds: Number(values.rounds), minutes: Number(values.minutes), signal: interrupt.signal, onRound: progress });
+    return { model: model.name, weights: model.weights, prompt, generated, ...result, absent: [...absent, ...result.absent] };
+  } finally {
+    for (const { close } of [...contestants.map(one => ({ close: () => one.close() })), ...closers.map(close => ({ close }))]) await close().catch(() => {});
+    await roof.stop();
+  }
 }
 
-interface Figures { threads: number; decode: number[]; prefill: number[]; roof: ReadRate[] }
+type Add = (name: string, open: () => Promise<Contestant | Contestant[]>) => Promise<void>;
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({ options: {
-    shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string', default: '128' },
-    threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '7' }, variant: { type: 'string', default: 'auto' },
-    json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false },
-  } });
-  const shape = shapes[values.shape];
-  if (values.help || !shape) return console.log(help);
-  const counts = values.threads.split(',').map(Number), most = Math.max(...counts), rounds = Number(values.rounds);
-  const { header, source } = synthetic(shape, values.bits, Number(values.group));
-  const { weights, bytes } = streamed(header);
-  const format = formatOf(values.bits, Number(values.group));
-
-  console.error(`${cpus()[0]?.model.trim()}, ${cpus().length} cores, Node ${process.version}`);
-  const loaded = performance.now();
-  const variant = values.variant as 'simd' | 'relaxed' | 'auto';
-  const engines = new Map<number, Engine>();
-  for (const threads of counts) {
-    engines.set(threads, await createEngine(source, header, { threads, variant, context: 512, maxSessions: 1, reference: false }));
-  }
-  console.error(`${values.shape} ${format.layout} ${values.bits} bit g${format.groupSize}: ${(weights / 1e6).toFixed(0)}M weights, ${(bytes / 1e6).toFixed(0)} MB a token, ready in ${((performance.now() - loaded) / 1000).toFixed(1)} s`);
-  const roof = await Roof.start(most);
-
-  const passes = new Map([...engines].map(([threads, engine]) => {
-    const session = engine.openSession();
-    const rows = (from: number, n: number): ForwardRow[] => Array.from({ length: n }, (_, i) => ({ session, position: from + i, token: 7 * i % 100, wantLogits: i === n - 1 }));
-    return [threads, { decode: () => engine.forward(rows(8, 1)), prefill: () => engine.forward(rows(0, engine.maxRows)) }];
-  }));
-  for (const { decode, prefill } of passes.values()) for (let i = 0; i < 4; i++) await decode(), i < 2 && await prefill(); // optimising compiler
-
-  const figures = counts.map((threads): Figures => ({ threads, decode: [], prefill: [], roof: [] }));
-  for (let round = 0; round < rounds; round++) {
-    for (const f of figures) {
-      const { decode, prefill } = passes.get(f.threads)!;
-      f.roof.push(await roof.measure(f.threads));
-      f.decode.push(await time('decode', 500, decode));
-      f.prefill.push(await time('prefill', 300, prefill));
-      process.stderr.write(`\rround ${round + 1} of ${rounds}, ${f.threads} threads   `);
-    }
-  }
-  process.stderr.write('\n');
-
-  const maxRows = engines.get(counts[0]!)!.maxRows;
-  const table = figures.map(f => {
-    const decode = median(f.decode), gbps = bytes / decode / 1e9;
-    const spread = (v: number[]) => (Math.max(...v) - Math.min(...v)) / median(v) / 2;
-    const roof = (kind: keyof ReadRate) => f.roof.map(rate => rate[kind]);
-    // Shares are of one round at a time: the machine's speed drifts, the ratio does not.
-    const share = (kind: keyof ReadRate) => median(f.decode.map((t, i) => bytes / t / 1e9 / f.roof[i]![kind]));
-    return {
-      threads: f.threads, decodeTokensPerSecond: 1 / decode, decodeSpread: spread(f.decode), gigabytesPerSecond: gbps,
-      readRate: median(roof('sequential')), readRateSpread: spread(roof('sequential')), shareOfReadRate: share('sequential'),
-      streamsReadRate: median(roof('streams')), shareOfStreamsReadRate: share('streams'),
-      decodeGops: 2 * weights / decode / 1e9, prefillTokensPerSecond: maxRows / median(f.prefill), prefillGops: 2 * weights * maxRows / median(f.prefill) / 1e9,
-    };
-  });
-  const info = engines.get(counts.at(-1)!)!.info;
-  for (const engine of engines.values()) await engine.dispose();
-  await roof.stop();
-  const noisy = table.some(row => row.decodeSpread > 0.25 || row.readRateSpread > 0.25);
-  if (noisy) console.error('The machine is noisy (spread above 25 %): read ratios, not absolutes.');
-  if (values.json) {
-    console.log(JSON.stringify({ machine: { cpu: cpus()[0]?.model, cores: cpus().length, node: process.version }, shape: values.shape, format, weights, bytesPerToken: bytes, wasm: info.wasm, kernels: info.kernels, rounds, noisy, results: table }));
+async function addPeers(model: BenchModel, context: number, add: Add, wanted: (name: string) => boolean, absent: Absent[], closers: (() => Promise<void>)[]): Promise<void> {
+  const { installPeers } = await import('./peers/install.js'), { openNative } = await import('./peers/native.js');
+  const { startBrowser, versions } = await import('./peers/wllama.js');
+  const everyPeer = ['llama.cpp native', ...versions.map(version => `wllama ${version}`)].filter(wanted);
+  let gguf: Awaited<ReturnType<NonNullable<BenchModel['gguf']>>>;
+  try {
+    if (!model.gguf) throw new Error('they have nothing that corresponds to this model; give a GGUF file, or 2, 3, 4, 8 bits or ternary');
+    await installPeers();
+    progress('writing the GGUF file');
+    gguf = await model.gguf();
+  } catch (error) {
+    absent.push(...everyPeer.map(name => ({ name, reason: reasonOf(error) })));
     return;
   }
-  const f = (n: number, digits = 1) => n.toFixed(digits);
-  console.log(`\n${info.wasm.replace('-shared', '')} SIMD, ${Object.keys(info.kernels).join(', ')}; medians of ${rounds} rounds, ± half the spread`);
-  console.log('| threads | decode tok/s | GB/s | wasm reads GB/s | share | wasm reads in 8 streams | share | GOPS | prefill tok/s | GOPS |\n|---|---|---|---|---|---|---|---|---|---|');
-  for (const r of table) {
-    console.log(`| ${r.threads} | ${f(r.decodeTokensPerSecond)} ± ${f(100 * r.decodeSpread, 0)} % | ${f(r.gigabytesPerSecond)} | ${f(r.readRate)} ± ${f(100 * r.readRateSpread, 0)} % | ${f(100 * r.shareOfReadRate, 0)} % | ${f(r.streamsReadRate)} | ${f(100 * r.shareOfStreamsReadRate, 0)} % | ${f(r.decodeGops)} | ${f(r.prefillTokensPerSecond)} | ${f(r.prefillGops)} |`);
+  const { path, format, bytes } = gguf;
+  await add('llama.cpp native', () => openNative(path, format, bytes, counts, context));
+  if (!versions.some(version => wanted(`wllama ${version}`))) return;
+  try {
+    const browser = await startBrowser();
+    closers.push(browser.close);
+    say(`Chromium ${browser.version}`);
+    for (const version of versions) {
+      for (const threads of counts) await add(`wllama ${version}, ${threads} threads`, () => browser.openWllama(version, path, format, bytes, threads, context));
+    }
+  } catch (error) {
+    absent.push(...versions.map(version => ({ name: `wllama ${version}`, reason: reasonOf(error) })));
   }
-  const [one, two] = [table.find(r => r.threads === 1), table.find(r => r.threads === 2)];
-  if (one && two) {
-    const gain = median(figures.find(x => x.threads === 2)!.decode.map((t, i) => figures.find(x => x.threads === 1)!.decode[i]! / t));
-    const roofGain = median(figures.find(x => x.threads === 2)!.roof.map((rate, i) => rate.sequential / figures.find(x => x.threads === 1)!.roof[i]!.sequential));
-    console.log(`\n2 threads: decode x ${f(gain, 2)}, memory x ${f(roofGain, 2)} (${f(100 * gain / roofGain, 0)} %)`);
+}
+
+async function measureDepth(model: BenchModel, depths: number[]): Promise<Depth> {
+  const generated = Number(values.generate), sorted = [...depths].sort((a, b) => a - b);
+  const lutra = await Lutra.open(model.source, model.header, { threads: most, variant, context: sorted.at(-1)! + generated, model: model.format });
+  try {
+    const rates: Rounds[] = sorted.map(() => []);
+    for (let round = 0; round < Number(values.rounds) && !interrupt.signal.aborted; round++) {
+      for (const [i, depth] of sorted.entries()) {
+        progress(`round ${round + 1} of ${values.rounds}: depth ${depth}`);
+        rates[i]!.push(await lutra.measureAt(depth, generated));
+      }
+    }
+    return { model: `${model.name}, ${model.format}`, threads: most, depths: sorted, rates };
+  } finally {
+    await lutra.close();
   }
+}
+
+async function measureKernels(report: Report): Promise<void> {
+  const roof = await Roof.start(1);
+  try {
+    report.roof = await roof.measure(1);
+    const chosen = variant === 'auto' ? hasRelaxedSimd() ? 'relaxed' : 'simd' : variant;
+    report.machine.wasm = chosen;
+    report.kernels.push(...await benchKernels(chosen, words, roof, row => progress(`${row.kernel} ${row.rows} x ${row.cols}`)));
+  } finally {
+    await roof.stop();
+  }
+  if (!values.peers) return;
+  const { installPeers } = await import('./peers/install.js'), { benchOnnx } = await import('./peers/onnx.js');
+  try {
+    await installPeers();
+    report.kernels.push(...await benchOnnx());
+  } catch (error) {
+    say(`Not measured: onnxruntime-web: ${reasonOf(error)}`);
+  }
+}
+
+async function main(): Promise<void> {
+  if (values.help) return console.log(help);
+  const shape = shapes[values.shape];
+  if (!shape) throw new Error(`There is no shape ${values.shape}; there are ${Object.keys(shapes).join(', ')}.`);
+  const report: Report = {
+    machine: { cpu: cpus()[0]?.model.trim() ?? '?', cores: cpus().length, gigabytes: Math.round(totalmem() / 2 ** 30), os: `${type()} ${release()}`, node: process.versions.node, lutra: __LUTRA_VERSION__, wasm: '', date: new Date().toISOString().slice(0, 10) },
+    endToEnd: [], depth: [], kernels: [], roof: null,
+  };
+  // The first Ctrl-C ends the round and prints what there is; the second ends everything.
+  process.once('SIGINT', () => { say('finishing with what has been measured; again to quit'); interrupt.abort(); process.once('SIGINT', () => process.exit(130)); });
+  const save = () => { if (values.save) writeFileSync(values.save, JSON.stringify(report)); };
+
+  const measures = !(values.from.length > 0 && !values.peers && !values.depth && !values.kernels && !values.model);
+  if (measures) say(describeMachine(report.machine));
+  if (measures && values.kernels) {
+    await measureKernels(report);
+    save();
+  }
+  if (measures && (values.depth || !values.kernels)) {
+    const model = values.model ? await fileModel(values.model) : syntheticModel(values.shape, shape, values.bits, Number(values.group ?? (values.bits === '4' ? 64 : 128)), values.keep);
+    try {
+      if (values.depth) report.depth.push(await measureDepth(model, values.depth.split(',').map(Number)));
+      else report.endToEnd.push(await measureEndToEnd(model, report));
+    } finally {
+      await model.close();
+    }
+    save();
+  }
+  progress('');
+  const own: Report = { ...report, endToEnd: [...report.endToEnd], depth: [...report.depth] };
+  for (const path of values.from) {
+    const { machine, endToEnd, depth, kernels, roof } = JSON.parse(readFileSync(path, 'utf8')) as Report;
+    if (!measures) report.machine = machine;
+    report.endToEnd.push(...endToEnd);
+    report.depth.push(...depth);
+    report.kernels.push(...kernels);
+    report.roof ??= roof;
+  }
+  if (values.html) writeFileSync(values.html, pageOf(report));
+  if (values.json) console.log(JSON.stringify(report));
+  else {
+    const measured = report.endToEnd.filter(({ rows }) => rows.some(({ decode }) => present(decode).length > 0));
+    const parts = [...measured.map(endToEndTable), ...report.depth.map(depthTable), ...(report.kernels.length > 0 ? [kernelTable(report.kernels)] : [])];
+    console.log(`\n${describeMachine(report.machine)}\n\n${parts.join('\n\n')}`);
+  }
+  const warning = noise(own);
+  if (warning) say(`\n${warning}`);
 }
 
 if (isRoofWorker) await serveRoof();

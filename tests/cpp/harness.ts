@@ -1,6 +1,6 @@
 /** A bare instance of one wasm variant, with random weights in any layout: for tests and benchmarks of single layers. */
 import { readFileSync } from 'node:fs';
-import { BLOCK_COLUMNS, BLOCK_PARAM_BYTES, Coding, GROUP_PARAM_BYTES, I16_MAX, Layout, TILE_ROWS, sizeOfLinear, sizeOfPart, writeLinear, writePart } from '../../src/generated/layout.js';
+import { BLOCK_COLUMNS, BLOCK_PARAM_BYTES, Coding, GROUP_PARAM_BYTES, I16_MAX, Layout, TILE_ROWS, sizeOfLinear, sizeOfPart, writeLinear, writePart, type LinearFields, type PartFields } from '../../src/generated/layout.js';
 import { partBorders, tileBytes, type PartFormat } from '../../src/formats/packed.js';
 
 export interface Spec extends PartFormat {
@@ -84,14 +84,16 @@ function makeSoundUniform(view: DataView, at: number, { planes, groupSize, codin
 export class Bare {
   readonly memory: WebAssembly.Memory;
   readonly exports: Record<string, Function>;
+  private readonly base: number;
   private top: number;
+  private readonly layers = new Map<number, { fields: Omit<LinearFields, 'nParts' | 'parts'>; parts: PartFields[]; table: number }>();
 
   constructor(variant: 'simd' | 'relaxed', megabytes = 64) {
     this.memory = new WebAssembly.Memory({ initial: megabytes * 16, maximum: 16384 });
     const module = new WebAssembly.Module(readFileSync(new URL(`./wasm/lutra-${variant}.wasm`, import.meta.url)));
     const instance = new WebAssembly.Instance(module, { env: { memory: this.memory } });
     this.exports = instance.exports as Record<string, Function>;
-    this.top = up((instance.exports.__heap_base as WebAssembly.Global).value, 64);
+    this.top = this.base = up((instance.exports.__heap_base as WebAssembly.Global).value, 64);
   }
 
   take(bytes: number): number {
@@ -100,6 +102,11 @@ export class Bare {
     if (this.top > this.memory.buffer.byteLength) this.memory.grow(Math.ceil((this.top - this.memory.buffer.byteLength) / 65536));
     return at;
   }
+  /** Forgets everything taken. */
+  clear(): void {
+    this.top = this.base;
+    this.layers.clear();
+  }
   get view() { return new DataView(this.memory.buffer); }
   floats(at: number, n: number) { return new Float32Array(this.memory.buffer, at, n); }
 
@@ -107,21 +114,47 @@ export class Bare {
   randomLinear(spec: Spec, seed: number): number {
     const random = noise(seed), tiles = Math.ceil(spec.rows / TILE_ROWS);
     const borders = partBorders(spec.cols, spec, spec.segmented);
-    const parts = this.take(sizeOfPart * (borders.length - 1)), rowScale = this.take(4 * up(spec.rows, 16)), own = spec.coding === 'i6';
-    for (let p = 0; p + 1 < borders.length; p++) {
-      const cols = borders[p + 1]! - borders[p]!;
-      const bytes = tileBytes(spec, cols);
-      const data = this.take(tiles * bytes);
+    const rowScale = this.take(4 * up(spec.rows, 16)), own = spec.coding === 'i6';
+    const parts = borders.slice(1).map((end, p): PartFields => {
+      const cols = end - borders[p]!, bytes = tileBytes(spec, cols), data = this.take(tiles * bytes);
       randomTiles(new DataView(this.memory.buffer, data, tiles * bytes), spec, cols, random);
-      writePart(this.view, parts + p * sizeOfPart, {
+      return {
         layout: Layout[spec.layout], planes: spec.planes, groupSize: spec.groupSize, coding: Coding[spec.coding],
         colBegin: borders[p]!, cols, data, tileBytes: bytes, rowScale: own ? rowScale : 0,
-      });
-    }
+      };
+    });
     if (own) new Uint16Array(this.memory.buffer, rowScale, 2 * up(spec.rows, 16)).forEach((_, i, a) => { a[i] = 0x2800 + 512 * random(); }); // about 2^-5
     else this.floats(rowScale, spec.rows).forEach((_, i, a) => { a[i] = 0.5 + 0.25 * random(); });
-    const at = this.take(sizeOfLinear);
-    writeLinear(this.view, at, { rows: spec.rows, cols: spec.cols, nParts: borders.length - 1, parts, rowScale: own ? 0 : rowScale, bias: 0 });
+    return this.writeLayer({ rows: spec.rows, cols: spec.cols, rowScale: own ? 0 : rowScale, bias: 0 }, parts);
+  }
+
+  /** A layer that `randomLinear` made, somewhere else in memory. */
+  copyLinear(linear: number): number {
+    const { fields, parts } = this.layers.get(linear)!;
+    return this.writeLayer(fields, parts.map(part => {
+      const bytes = Math.ceil(fields.rows / TILE_ROWS) * part.tileBytes, data = this.take(bytes);
+      new Uint8Array(this.memory.buffer).copyWithin(data, part.data, part.data + bytes);
+      return { ...part, data };
+    }));
+  }
+
+  /** Bytes of its tiles. */
+  bytesOf(linear: number): number {
+    const { fields, parts } = this.layers.get(linear)!;
+    return parts.reduce((sum, { tileBytes }) => sum + Math.ceil(fields.rows / TILE_ROWS) * tileBytes, 0);
+  }
+
+  /** The kernel that runs it. */
+  nameOf(linear: number): string {
+    const bytes = new Uint8Array(this.memory.buffer), at = this.exports.kernelName!(this.layers.get(linear)!.table);
+    return new TextDecoder().decode(bytes.subarray(at, bytes.indexOf(0, at)));
+  }
+
+  private writeLayer(fields: Omit<LinearFields, 'nParts' | 'parts'>, parts: PartFields[]): number {
+    const table = this.take(sizeOfPart * parts.length), at = this.take(sizeOfLinear);
+    parts.forEach((part, i) => writePart(this.view, table + i * sizeOfPart, part));
+    writeLinear(this.view, at, { ...fields, nParts: parts.length, parts: table });
+    this.layers.set(at, { fields, parts, table });
     return at;
   }
 
