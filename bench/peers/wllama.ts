@@ -21,7 +21,7 @@ interface Playwright { chromium: { launch(options: { executablePath: string; arg
 export const versions = ['2.3.1', '3.8.1'] as const;
 export type WllamaVersion = (typeof versions)[number];
 
-/** What the page does, by version: the old one decodes tokens, the new one only completes prompts and says how long that took. */
+/** What the page does, by version: the old one decodes tokens, the new one only completes texts and says how long that took. */
 const pages: Record<WllamaVersion, string> = {
   '2.3.1': `
     const wllama = new Wllama({ 'single-thread/wllama.wasm': base + '/single-thread/wllama.wasm', 'multi-thread/wllama.wasm': base + '/multi-thread/wllama.wasm' }, { suppressNativeLog: true });
@@ -35,14 +35,19 @@ const pages: Record<WllamaVersion, string> = {
     };`,
   '3.8.1': `
     const wllama = new Wllama({ default: base + '/wasm/wllama.wasm' }, { suppressNativeLog: true });
-    let turn = 0;
+    let turn = 0, perLetter = 0;
+    // It takes texts only. Another first letter every time: nothing of the last prompt can be reused.
+    const complete = async (letters, max_tokens) => {
+      const prompt = Array.from({ length: letters }, (_, i) => String.fromCharCode(97 + (turn + 7 * i) % 26)).join(' ');
+      turn++;
+      return (await wllama.createCompletion({ prompt, max_tokens, temperature: 0, ignore_eos: true })).timings;
+    };
     window.measure = async ({ prompt, generated }) => {
-      // Another first token every time: nothing of the last prompt can be reused.
-      const tokens = [3 + turn++ % 200, ...prompt.slice(1)];
-      const { timings } = await wllama.createCompletion({ prompt: tokens, max_tokens: generated.length + 1, temperature: 0, ignore_eos: true });
-      if (timings.prompt_n < prompt.length - 1 || timings.predicted_n < generated.length) throw new Error('did ' + JSON.stringify(timings));
+      perLetter ||= ((await complete(8, 1)).prompt_n - 1) / 8;
+      const timings = await complete(Math.round((prompt.length - 1) / perLetter), generated.length + 1);
+      if (Math.abs(timings.prompt_n / prompt.length - 1) > 0.2 || timings.predicted_n < generated.length) throw new Error('took and gave other numbers of tokens: ' + JSON.stringify(timings));
       // The first token drawn comes with the prompt.
-      return { prefill: timings.prompt_n / timings.prompt_ms * 1000, decode: timings.predicted_n / timings.predicted_ms * 1000 };
+      return { prefill: timings.prompt_n / timings.prompt_ms * 1000, decode: (timings.predicted_n - 1) / timings.predicted_ms * 1000 };
     };`,
 };
 
