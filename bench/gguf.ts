@@ -77,7 +77,7 @@ function headerOf(shape: Shape, type: string, tensors: Tensor[]): Buffer {
 
 /** Bytes of the matrices that a decode step reads: all but the embedding. */
 export function streamedGguf(shape: Shape, type: string): number {
-  return tensorsOf(shape, type).reduce((sum, { name, bytes }) => name.startsWith('token_embd') ? sum : sum + bytes, 0);
+  return tensorsOf(shape, type).reduce((sum, { name, dims, bytes }) => dims.length < 2 || name.startsWith('token_embd') ? sum : sum + bytes, 0);
 }
 
 /** Writes the file unless it is there. */
