@@ -63,9 +63,9 @@ export async function benchKernels(variant: 'simd' | 'relaxed', only: string[], 
       const random = noise(2);
       const vectors = (m: number) => {
         const x = Float32Array.from({ length: m * cols }, random);
-        const runs = layers.map(layer => bare.prepare(layer, spec, x, m).run);
+        const { run } = bare.prepare(first, spec, x, m);
         let turn = 0;
-        return () => runs[turn++ % runs.length]!(false);
+        return () => run(false, layers[turn++ % layers.length]!);
       };
       const one = await time(bare.nameOf(first), 250, vectors(1)), many = await time(bare.nameOf(first), 250, vectors(MANY));
       const row: KernelRow = {

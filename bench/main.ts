@@ -10,7 +10,7 @@ import { benchKernels } from './kernels.js';
 import { Lutra } from './lutra.js';
 import { fileModel, syntheticModel, type BenchModel } from './models.js';
 import { pageOf } from './page.js';
-import { depthTable, describeMachine, endToEndTable, kernelTable, noise, type Depth, type Report } from './report.js';
+import { depthTable, describeMachine, endToEndTable, kernelTable, noise, threadsOf, type Depth, type Report } from './report.js';
 import { Roof, isRoofWorker, serveRoof } from './roof.js';
 import { shapes } from './shapes.js';
 import { present, type Rounds } from './stats.js';
@@ -87,7 +87,7 @@ async function measureEndToEnd(model: BenchModel, report: Report): Promise<EndTo
         return lutra;
       });
     }
-    if (values.peers) await addPeers(model, context, add, wanted, absent, closers);
+    if (values.peers) await addPeers(model, context, report, add, wanted, absent, closers);
     say(`${model.name}: ${contestants.length} contestants`);
     const result = await race(contestants, roof, { prompt, generated, rounds: Number(values.rounds), minutes: Number(values.minutes), signal: interrupt.signal, onRound: progress });
     return { model: model.name, weights: model.weights, prompt, generated, ...result, absent: [...absent, ...result.absent] };
@@ -99,7 +99,7 @@ async function measureEndToEnd(model: BenchModel, report: Report): Promise<EndTo
 
 type Add = (name: string, open: () => Promise<Contestant | Contestant[]>) => Promise<void>;
 
-async function addPeers(model: BenchModel, context: number, add: Add, wanted: (name: string) => boolean, absent: Absent[], closers: (() => Promise<void>)[]): Promise<void> {
+async function addPeers(model: BenchModel, context: number, report: Report, add: Add, wanted: (name: string) => boolean, absent: Absent[], closers: (() => Promise<void>)[]): Promise<void> {
   const { installPeers } = await import('./peers/install.js'), { openNative } = await import('./peers/native.js');
   const { startBrowser, versions } = await import('./peers/wllama.js');
   const everyPeer = ['llama.cpp native', ...versions.map(version => `wllama ${version}`)].filter(wanted);
@@ -119,9 +119,9 @@ async function addPeers(model: BenchModel, context: number, add: Add, wanted: (n
   try {
     const browser = await startBrowser();
     closers.push(browser.close);
-    say(`Chromium ${browser.version}`);
+    report.machine.browser = browser.version;
     for (const version of versions) {
-      for (const threads of counts) await add(`wllama ${version}, ${threads} threads`, () => browser.openWllama(version, path, format, bytes, threads, context));
+      for (const threads of counts) await add(`wllama ${version}, ${threadsOf({ threads })}`, () => browser.openWllama(version, path, format, bytes, threads, context));
     }
   } catch (error) {
     absent.push(...versions.map(version => ({ name: `wllama ${version}`, reason: reasonOf(error) })));

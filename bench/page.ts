@@ -1,7 +1,7 @@
 /** One HTML page that shows reports as plots; it opens without a network. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { describeMachine, type Report } from './report.js';
+import { describeMachine, threadsOf, type Report } from './report.js';
 import { median, present } from './stats.js';
 
 const require = createRequire(import.meta.url);
@@ -16,11 +16,11 @@ const axis = (text: string, more: object = {}) => ({ title: { display: true, tex
 /** Bars of tokens a second, a group for each contestant and thread count. */
 function bars(report: Report): Plot[] {
   return report.endToEnd.flatMap(({ model, rows, prompt, generated }) => (['decode', 'prefill'] as const).map((kind): Plot => {
-    const labels = rows.map(row => `${row.name}, ${row.model}, ${row.threads} thread${row.threads > 1 ? 's' : ''}`);
+    const labels = rows.map(row => `${row.name}, ${row.model}, ${threadsOf(row)}`);
     const names = [...new Set(rows.map(({ name }) => name))];
     return {
       title: `${model}: ${kind === 'decode' ? `decode, ${generated} tokens` : `prefill, ${prompt} tokens`}`,
-      note: rows.filter(row => row.decodeRatio !== null).map(row => `${row.name}, ${row.threads} threads: Lutra ${(kind === 'decode' ? row.decodeRatio : row.prefillRatio)?.toFixed(2)} x`).join('; '),
+      note: rows.filter(row => row.decodeRatio !== null).map(row => `${row.name}, ${threadsOf(row)}: Lutra ${(kind === 'decode' ? row.decodeRatio : row.prefillRatio)?.toFixed(2)} x`).join('; '),
       chart: {
         type: 'bar',
         data: { labels, datasets: [{ data: rows.map(row => median(present(row[kind]))), backgroundColor: rows.map(({ name }) => colour(names.indexOf(name))) }] },
@@ -36,7 +36,7 @@ function depths(report: Report): Plot[] {
     title: 'Decode over depth', note: '',
     chart: {
       type: 'line',
-      data: { datasets: report.depth.map(({ model, threads, depths, rates }, i) => ({ label: `${model}, ${threads} threads`, borderColor: colour(i), backgroundColor: colour(i),
+      data: { datasets: report.depth.map(({ model, threads, depths, rates }, i) => ({ label: `${model}, ${threadsOf({ threads })}`, borderColor: colour(i), backgroundColor: colour(i),
         data: depths.map((x, j) => ({ x, y: median(present(rates[j]!)) })) })) },
       options: { animation: false, scales: { x: axis('tokens in the context', { type: 'linear' }), y: axis('tokens a second', { beginAtZero: true }) } },
     },

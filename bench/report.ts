@@ -7,7 +7,7 @@ import { NOISY, median, present, spread, type Rounds } from './stats.js';
 export interface Depth { model: string; threads: number; depths: number[]; /** Tokens a second, by depth. */ rates: Rounds[] }
 
 export interface Report {
-  machine: { cpu: string; cores: number; gigabytes: number; os: string; node: string; lutra: string; wasm: string; date: string };
+  machine: { cpu: string; cores: number; gigabytes: number; os: string; node: string; lutra: string; wasm: string; browser?: string; date: string };
   endToEnd: EndToEnd[];
   depth: Depth[];
   kernels: KernelRow[];
@@ -18,6 +18,7 @@ export interface Report {
 const f = (n: number, digits = 1) => n.toFixed(digits);
 const percent = (n: number | null) => n === null ? '' : `${f(100 * n, 0)} %`;
 const times = (n: number | null) => n === null ? '' : `${f(n, 2)} x`;
+export const threadsOf = ({ threads }: { threads: number }) => `${threads} thread${threads > 1 ? 's' : ''}`;
 const rate = (rounds: Rounds) => {
   const values = present(rounds);
   return `${f(median(values), median(values) < 10 ? 2 : 1)} ± ${f(100 * spread(values), 0)} %`;
@@ -28,14 +29,14 @@ function table(head: string[], rows: string[][]): string {
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
 }
 
-export function describeMachine({ cpu, cores, gigabytes, os, node, lutra, wasm, date }: Report['machine']): string {
-  return `${cpu}, ${cores} cores, ${gigabytes} GB, ${os}, Node ${node}, Lutra ${lutra} (${wasm}), ${date}`;
+export function describeMachine({ cpu, cores, gigabytes, os, node, lutra, wasm, browser, date }: Report['machine']): string {
+  return `${cpu}, ${cores} cores, ${gigabytes} GB, ${os}, Node ${node}, ${browser ? `Chromium ${browser}, ` : ''}Lutra ${lutra}${wasm && ` (${wasm})`}, ${date}`;
 }
 
 export function endToEndTable({ model, weights, prompt, generated, rows, roof, absent }: EndToEnd): string {
   const roofs = roof.map(({ threads, rates }) => {
     const of = (kind: keyof ReadRate) => f(median(rates.map(one => one[kind])));
-    return `${threads} thread${threads > 1 ? 's' : ''}: WebAssembly ${of('sequential')} end to end, ${of('streams')} in 8 streams; native ${of('native')}`;
+    return `${threadsOf({ threads })}: WebAssembly ${of('sequential')} end to end, ${of('streams')} in 8 streams; native ${of('native')}`;
   });
   return [
     `${model}, ${f(weights / 1e6, 0)}M weights a token; medians of the runs ± half the spread; the last two columns: Lutra's rate by this one's, round by round`, '',
@@ -48,7 +49,7 @@ export function endToEndTable({ model, weights, prompt, generated, rows, roof, a
 
 export function depthTable({ model, threads, depths, rates }: Depth): string {
   const first = median(present(rates[0]!));
-  return [`Decoding behind so many tokens: ${model}, ${threads} threads`, '', table(['depth', 'tok/s', 'of the first'],
+  return [`Decoding behind so many tokens: ${model}, ${threadsOf({ threads })}`, '', table(['depth', 'tok/s', 'of the first'],
     depths.map((depth, i) => [String(depth), rate(rates[i]!), percent(median(present(rates[i]!)) / first)]))].join('\n');
 }
 
@@ -60,8 +61,8 @@ export function kernelTable(rows: readonly KernelRow[]): string {
 /** Whose figures say that something else was running. */
 export function noise({ endToEnd, depth }: Pick<Report, 'endToEnd' | 'depth'>): string | null {
   const loud = [
-    ...endToEnd.flatMap(({ rows }) => rows.filter(({ decode }) => spread(present(decode)) > NOISY).map(({ name, threads }) => `${name}, ${threads} threads`)),
-    ...endToEnd.flatMap(({ roof }) => roof.filter(({ rates }) => spread(rates.map(({ sequential }) => sequential)) > NOISY).map(({ threads }) => `reading memory, ${threads} threads`)),
+    ...endToEnd.flatMap(({ rows }) => rows.filter(({ decode }) => spread(present(decode)) > NOISY).map(({ name, threads }) => `${name}, ${threadsOf({ threads })}`)),
+    ...endToEnd.flatMap(({ roof }) => roof.filter(({ rates }) => spread(rates.map(({ sequential }) => sequential)) > NOISY).map(({ threads }) => `reading memory, ${threadsOf({ threads })}`)),
     ...depth.filter(({ rates }) => rates.some(one => spread(present(one)) > NOISY)).map(({ model }) => `depth, ${model}`),
   ];
   return loud.length > 0 ? `The machine is noisy, spread above ${100 * NOISY} % (${loud.join('; ')}): read the ratios, not the rates.` : null;

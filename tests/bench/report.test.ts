@@ -15,7 +15,8 @@ const plan = { prompt: 4, generated: 2, rounds: 3, minutes: 1, signal: new Abort
 const order: string[] = [];
 const contestant = (name: string, rates: number[]): Contestant => {
   let turn = 0;
-  return { name, version: '1', model: 'Q2_K', threads: 2, bytes: 1e9, close: async () => {}, measure: async () => {
+  return { name, version: '1', model: 'Q2_K', threads: 2, bytes: 1e9, close: async () => {}, measure: async prompt => {
+    if (prompt !== plan.prompt) return { prefill: 1, decode: 1 }; // warming up
     order.push(name);
     const decode = rates[turn++];
     if (decode === undefined) throw new Error('no <more>');
@@ -50,6 +51,15 @@ test('contestants take turns; one that fails is named, the others go on', async 
   assert.equal(rows[2]!.decode, [2, null, null]);
   assert.equal(rows.map(({ share }) => share), [1, 0.125, 0.1], 'native code is held against native reads');
   assert.equal(absent, [{ name: 'wllama 2.3.1, 2 threads', reason: 'no <more>' }]);
+});
+
+test('one that does not answer is given up and closed', async () => {
+  let closed = 0;
+  const silent: Contestant = { ...contestant('wllama 2.3.1', []), measure: () => new Promise(() => {}), close: async () => { closed++; } };
+  const { rows, absent } = await race([contestant('Lutra', [1, 1, 1]), silent], roof, { ...plan, minutes: 0.002 });
+  assert.equal(rows.map(({ name }) => name), ['Lutra']);
+  assert.match(absent[0]!.reason, /no answer/);
+  assert.is(closed, 1);
 });
 
 test('nothing starts after an abort', async () => {

@@ -171,7 +171,8 @@ export class Bare {
     for (let i = 0; i < m; i++) this.floats(xAt + 4 * i * ldX, spec.cols).set(x.subarray(i * spec.cols, (i + 1) * spec.cols));
     const base = this.take(this.exports.linearBytes!(linear, m) >>> 0);
     return {
-      run: (reference: boolean) => this.exports.linear!(linear, xAt, m, yAt, base, reference ? 1 : 0),
+      /** `layer`: it, or a copy. */
+      run: (reference: boolean, layer = linear) => this.exports.linear!(layer, xAt, m, yAt, base, reference ? 1 : 0),
       read: () => {
         const y = new Float32Array(m * spec.rows);
         for (let i = 0; i < m; i++) y.set(this.floats(yAt + 4 * i * ldY, spec.rows), i * spec.rows);
