@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { BadModelFileError, DisposedError, FileAccessError, loadModel, UnsupportedFormatError } from 'lutra';
+import { BadArgumentError, BadModelFileError, DisposedError, FileAccessError, loadModel } from 'lutra';
 import { lutra, shape, tinyFolder } from '../cli/lutra.js';
 import { bitnetConfig, bitnetTensors, hfConfig, hfFolder, llamaTensors } from '../formats/hf-folder.js';
 import { f32Tensor, floats } from '../formats/synthetic.js';
@@ -90,7 +90,7 @@ test('Hugging Face folders: 8 bits, ternary where the model is', async () => {
 test('errors arrive as the classes that are exported', async () => {
   const cases = [
     [join(folder, 'nowhere'), FileAccessError], [join(repoRoot, 'package.json'), BadModelFileError],
-    ['https://example.org/model', UnsupportedFormatError], [new Uint8Array(100), BadModelFileError],
+    ['hf:nothing', BadArgumentError], [new Uint8Array(100), BadModelFileError],
   ] as const;
   for (const [source, kind] of cases) {
     const error = await loadModel(source).then(() => null, error => error);
