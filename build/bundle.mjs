@@ -37,24 +37,28 @@ const inlined = {
   name: 'inlined',
   setup: ({ onResolve }) => onResolve({ filter: /\/beside\.js$/ }, () => ({ path: join(root, 'src', 'platform', 'inlined.ts') })),
 };
-const inline = { ...neutral, plugins: [inlined], minify: true };
+/** Errors are known by their names. */
+const small = { ...neutral, plugins: [inlined], minify: true, keepNames: true };
+/** A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. */
+const worker = { ...neutral, plugins: [inlined], format: 'iife' };
+const noAssets = { __LUTRA_ASSETS__: '{}' };
 
 /** What inline bundles hold: the quantiser is the command line's. */
 const forRunning = name => !/quant/.test(name);
 
 const bundles = [
   { entry: 'src/index.ts', out: 'index', options: neutral },
-  { entry: 'src/worker.ts', out: 'worker', options: neutral },
-  { entry: 'src/pack/worker.ts', out: 'pack-worker', options: neutral },
-  { entry: 'src/quant/worker.ts', out: 'quant-worker', options: neutral },
+  { entry: 'src/worker.ts', out: 'worker', options: worker },
+  { entry: 'src/pack/worker.ts', out: 'pack-worker', options: worker },
+  { entry: 'src/quant/worker.ts', out: 'quant-worker', options: worker },
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
-  { entry: 'src/index.ts', out: 'inline', options: inline, assets: forRunning },
-  { entry: 'src/index.ts', out: 'inline.script', options: { ...inline, format: 'iife', globalName: 'lutra' }, assets: forRunning },
+  { entry: 'src/index.ts', out: 'inline', options: small, assets: forRunning },
+  { entry: 'src/index.ts', out: 'inline.script', options: { ...small, format: 'iife', globalName: 'lutra' }, assets: forRunning },
 ];
 
 /** Every asset by its name (src/platform/assets.ts), gzipped, as base64. */
 async function assetTable(build, isWanted) {
-  const { outputFiles } = await build({ ...common, ...neutral, minify: true, legalComments: 'none', outdir: 'dist',
+  const { outputFiles } = await build({ ...common, ...small, define: { ...common.define, ...noAssets }, format: 'iife', legalComments: 'none', outdir: 'dist',
     entryPoints: { 'worker': 'src/worker.ts', 'pack-worker': 'src/pack/worker.ts' } }).catch(explain);
   const entries = [
     ...outputFiles.map(({ path, contents }) => [basename(path), contents]),
@@ -73,7 +77,7 @@ export async function buildBundles({ force = false } = {}) {
     const packages = new Set();
     const sizes = [];
     for (const { entry, out, options, assets } of bundles) {
-      const define = { ...common.define, ...assets && { __LUTRA_ASSETS__: JSON.stringify(await assetTable(build, assets)) } };
+      const define = { ...common.define, ...assets ? { __LUTRA_ASSETS__: JSON.stringify(await assetTable(build, assets)) } : noAssets };
       const result = await build({ ...common, ...options, define, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: !assets && 'linked',
         // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
         minifySyntax: true, legalComments: 'linked', metafile: true }).catch(explain);

@@ -4,7 +4,7 @@
  *   --no-build   with what is in dist/ now        --no-check   without the type check
  *
  * Every file is bundled into dist-tests/ and runs in its own process, two at a time; a file whose first line is
- * `// serial` runs alone. The last line is always "N passed, N failed, N skipped". A file that crashes, ends without a
+ * `// serial` runs alone, and may ask for more time: `// serial, 900 s`. The last line is always "N passed, N failed, N skipped". A file that crashes, ends without a
  * summary, takes more than its time or holds no test counts as one failure; so does a failed build or type check.
  */
 import { spawn } from 'node:child_process';
@@ -58,7 +58,8 @@ async function main(args) {
   await inParallel(chosen.map(path => async () => {
     try {
       await bundleForNode({ [flat(path)]: path });
-      tests.push({ path, file: join(out, `${flat(path)}.js`), serial: /^\/\/ serial\b/.test(readFileSync(path, 'utf8')) });
+      const [first, seconds] = readFileSync(path, 'utf8').match(/^\/\/ serial\b(?:, (\d+) s)?/) ?? [];
+      tests.push({ path, file: join(out, `${flat(path)}.js`), serial: first !== undefined, limit: Number(seconds ?? LIMIT_S) });
     } catch (error) {
       failure(path, error instanceof BuildError ? error.message : error.stack);
     }
@@ -87,16 +88,16 @@ async function attempt(name, work) {
 }
 
 /** The numbers are those of uvu's summary, the last thing that a test file prints. */
-async function runFile({ path, file }) {
+async function runFile({ path, file, limit }) {
   const start = performance.now();
-  const { output, code, late } = await execute(file);
+  const { output, code, late } = await execute(file, limit);
   const summaries = [...output.matchAll(/^ {2}Total: +(\d+)\n {2}Passed: +(\d+)\n {2}Skipped: +(\d+)$/gm)];
   const [all, passed, skipped] = summaries.length > 0 ? summaries.at(-1).slice(1).map(Number) : [0, 0, 0];
   const seconds = `${((performance.now() - start) / 1000).toFixed(1)} s`;
   total.passed += passed;
   total.skipped += skipped;
   const failed = all - passed;
-  const trouble = late ? `took more than ${LIMIT_S} s, or did not end` : summaries.length === 0 ? `ended without a summary (code ${code})`
+  const trouble = late ? `took more than ${limit} s, or did not end` : summaries.length === 0 ? `ended without a summary (code ${code})`
     : all + skipped === 0 ? 'holds no test' : code !== 0 && failed === 0 ? `ended with code ${code}` : '';
   if (failed > 0 || trouble) {
     failure(path, output, trouble || `${failed} of ${all} failed, ${seconds}`, Math.max(failed, 1));
@@ -111,11 +112,11 @@ function failure(path, output, what = 'does not compile', count = 1) {
   say(`FAIL  ${shown(path)}  ${what}\n${output.trimEnd()}\n`);
 }
 
-function execute(file) {
+function execute(file, limit) {
   return new Promise(resolve => {
     const child = spawn(process.execPath, ['--enable-source-maps', file], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1' } });
     let output = '', late = false;
-    const timer = setTimeout(() => { late = true; child.kill('SIGKILL'); }, LIMIT_S * 1000);
+    const timer = setTimeout(() => { late = true; child.kill('SIGKILL'); }, limit * 1000);
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', text => { output += text; });
     child.on('error', error => { output += error.stack; });
     child.on('close', (code, signal) => { clearTimeout(timer); resolve({ output, code: signal ?? code, late }); });

@@ -5,6 +5,7 @@ import { connect } from './platform/platform.js';
 import { serveRuntime } from './runtime/runtime.js';
 import { openForEngine } from './runtime/source.js';
 
-const { init, parent } = await connect<{ role: 'runtime' } | CrewInit>();
-if (init.role === 'crew') runCrew(parent, init);
-else serveRuntime(parent, { openPacked: openForEngine, createEngine });
+connect<{ role: 'runtime' } | CrewInit>((init, parent) => {
+  if (init.role === 'crew') runCrew(parent, init);
+  else serveRuntime(parent, { openForEngine, createEngine });
+});

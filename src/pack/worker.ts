@@ -1,29 +1,31 @@
 /** A packing worker: jobs in, tiles out, one after the other. It is started with the compiled packers. */
-import { connect } from '../platform/platform.js';
+import { connect, type Peer } from '../platform/platform.js';
 import { NotFiniteError, Packers, type CodedJob, type RowsJob, type TilesJob } from './packers.js';
 
 /** `spare`: buffers for results; `spent`: those of the job's source. */
 export type Request = { id: number; spare: ArrayBuffer[] } & ({ sum: RowsJob } | { oneScale: RowsJob } | { tiles: TilesJob } | { coded: CodedJob });
 export type Reply = { id: number; spent: ArrayBuffer[] } & ({ result: unknown } | { notFinite: true } | { error: string });
 
-const { init, parent: peer } = await connect<{ module: WebAssembly.Module }>();
-const packers = Packers.create(init.module);
+connect<{ module: WebAssembly.Module }>(({ module }, parent) => {
+  const packers = Packers.create(module);
+  parent.onMessage((message: Request) => work(message, packers, parent));
+});
 
-peer.onMessage(async (message: Request) => {
+async function work(message: Request, packers: Promise<Packers>, parent: Peer): Promise<void> {
   const { id, spare } = message, { codes, scales } = 'sum' in message ? message.sum : 'oneScale' in message ? message.oneScale : 'tiles' in message ? message.tiles : message.coded;
   const spent = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []);
   try {
     const ready = await packers;
     ready.buffers.give(...spare);
     if ('sum' in message) {
-      peer.post({ id, spent, result: ready.sumAbs(message.sum) } satisfies Reply, spent);
+      parent.post({ id, spent, result: ready.sumAbs(message.sum) } satisfies Reply, spent);
     } else if ('oneScale' in message) {
-      peer.post({ id, spent, result: ready.oneScale(message.oneScale) } satisfies Reply, spent);
+      parent.post({ id, spent, result: ready.oneScale(message.oneScale) } satisfies Reply, spent);
     } else {
       const result = 'tiles' in message ? ready.tiles(message.tiles) : ready.codedTiles(message.coded);
-      peer.post({ id, spent, result } satisfies Reply, [...spent, result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);
+      parent.post({ id, spent, result } satisfies Reply, [...spent, result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);
     }
   } catch (error) {
-    peer.post((error instanceof NotFiniteError ? { id, spent, notFinite: true } : { id, spent, error: String(error) }) satisfies Reply, spent);
+    parent.post((error instanceof NotFiniteError ? { id, spent, notFinite: true } : { id, spent, error: String(error) }) satisfies Reply, spent);
   }
-});
+}

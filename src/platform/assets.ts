@@ -29,6 +29,9 @@ export async function readAsset(name: AssetName): Promise<Uint8Array<ArrayBuffer
 }
 
 export async function inflate(gzipped: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
-  const stream = new Blob([gzipped]).stream().pipeThrough(new DecompressionStream('gzip'));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  // No Blob as the stream's source: WebKit cannot read one in a worker of a page that was opened from a file.
+  const { writable, readable } = new DecompressionStream('gzip');
+  const writer = writable.getWriter();
+  const [bytes] = await Promise.all([new Response(readable).arrayBuffer(), writer.write(gzipped), writer.close()]);
+  return new Uint8Array(bytes);
 }

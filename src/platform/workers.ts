@@ -101,8 +101,9 @@ const startThread: Start = async (asset, heard, crash, unref) => {
 const startWeb: Start = async (asset, heard, crash) => {
   // A worker's script has to be of the page's origin: a script from elsewhere is imported by one that is.
   const isOwn = typeof asset === 'string' && new URL(asset).origin === globalThis.origin;
-  const url = isOwn ? asset : URL.createObjectURL(new Blob([typeof asset === 'string' ? `import ${JSON.stringify(asset)};` : await text(asset)], { type: 'text/javascript' }));
-  const worker = new globalThis.Worker(url, { type: 'module' });
+  const url = isOwn ? asset : URL.createObjectURL(new Blob([typeof asset === 'string' ? `importScripts(${JSON.stringify(asset)});` : await text(asset)], { type: 'text/javascript' }));
+  // No module: Chromium refuses those on pages without an origin.
+  const worker = new globalThis.Worker(url);
   worker.addEventListener('error', event => {
     event.preventDefault?.();
     crash(event.error ?? event.message ?? 'its script could not be loaded');
@@ -117,34 +118,20 @@ const startWeb: Start = async (asset, heard, crash) => {
 
 const text = async (gzipped: Uint8Array<ArrayBuffer>) => new TextDecoder().decode(await inflate(gzipped));
 
-/** In a worker: says that it runs; resolves to what it is for, and its parent. */
-export function connect<Init>(): Promise<{ init: Init; parent: Peer }> {
-  const early: unknown[] = [];
-  let heard = (message: unknown): void => { early.push(message); };
+/** In a worker: says that it runs, and calls `main` with what it is for and its parent. What `main` throws ends the worker. */
+export function connect<Init>(main: (init: Init, parent: Peer) => void): void {
+  const port = isServer ? builtin('node:worker_threads').parentPort : null;
   const post: Peer['post'] = (message, transfer = []) => {
     if (port) port.postMessage(message, transfer as ArrayBuffer[]);
     else (globalThis as unknown as Worker).postMessage(message, transfer as ArrayBuffer[]);
   };
-  const parent: Peer = {
-    post,
-    onMessage(listener) {
-      heard = listener;
-      early.splice(0).forEach(listener);
-    },
+  let heard = (message: unknown): void => {
+    const { assets, init } = message as Welcome;
+    useAssets(assets);
+    heard = () => {};
+    main(init as Init, { post, onMessage(listener) { heard = listener; } });
   };
-  const port = isServer ? builtin('node:worker_threads').parentPort : null;
-  const welcome = new Promise<{ init: Init; parent: Peer }>(resolve => {
-    let first = true;
-    const receive = (message: unknown) => {
-      if (!first) return heard(message);
-      first = false;
-      const { assets, init } = message as Welcome;
-      useAssets(assets);
-      resolve({ init: init as Init, parent });
-    };
-    if (port) port.on('message', receive);
-    else globalThis.addEventListener('message', event => receive((event as MessageEvent).data));
-  });
+  if (port) port.on('message', message => heard(message));
+  else globalThis.addEventListener('message', event => heard((event as MessageEvent).data));
   post(HELLO);
-  return welcome;
 }

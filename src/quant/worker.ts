@@ -6,17 +6,18 @@ export interface Start { module: WebAssembly.Module; memory: WebAssembly.Memory;
 export interface Job { id: number; name: string; args: readonly number[]; tasks: number; ticket: number }
 export type Reply = { id: number } | { id: number; error: string };
 
-const { init: { module, memory, stack, scratch }, parent } = await connect<Start>();
-const exports = new WebAssembly.Instance(module, { env: { memory } }).exports as Record<string, (...args: number[]) => unknown>;
-exports.setStack!(stack);
+connect<Start>(({ module, memory, stack, scratch }, parent) => {
+  const exports = new WebAssembly.Instance(module, { env: { memory } }).exports as Record<string, (...args: number[]) => unknown>;
+  exports.setStack!(stack);
 
-parent.onMessage(({ id, name, args, tasks, ticket }: Job) => {
-  try {
-    // A new view every time: the memory may have grown.
-    const tickets = new Int32Array(memory.buffer, ticket, 1);
-    for (let task = Atomics.add(tickets, 0, 1); task < tasks; task = Atomics.add(tickets, 0, 1)) exports[name]!(...args, task, scratch);
-    parent.post({ id } satisfies Reply);
-  } catch (error) {
-    parent.post({ id, error: String(error) } satisfies Reply);
-  }
+  parent.onMessage(({ id, name, args, tasks, ticket }: Job) => {
+    try {
+      // A new view every time: the memory may have grown.
+      const tickets = new Int32Array(memory.buffer, ticket, 1);
+      for (let task = Atomics.add(tickets, 0, 1); task < tasks; task = Atomics.add(tickets, 0, 1)) exports[name]!(...args, task, scratch);
+      parent.post({ id } satisfies Reply);
+    } catch (error) {
+      parent.post({ id, error: String(error) } satisfies Reply);
+    }
+  });
 });

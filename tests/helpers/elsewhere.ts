@@ -89,5 +89,5 @@ export async function reportOf<Result>(browser: BrowserName, path: string, { lim
 function settle(report: { result?: any; error?: { name: string; message: string; stack?: string } }): any {
   if (!report.error) return report.result;
   const { name, message, stack, ...rest } = report.error;
-  throw Object.assign(new Error(`${name}: ${message}\n${stack ?? ''}`), { remote: { name, message, ...rest } });
+  throw Object.assign(new Error(`${name}: ${message}\n${(stack ?? '').slice(0, 2000)}`), { remote: { name, message, ...rest } });
 }
