@@ -56,7 +56,7 @@ const bundles = [
   { entry: 'src/index.ts', out: 'inline.script', options: { ...small, format: 'iife', globalName: 'lutra' }, assets: forRunning },
 ];
 
-/** Every asset by its name (src/platform/assets.ts), gzipped, as base64. */
+/** Every asset by its name, as src/platform/assets.ts reads it. */
 async function assetTable(build, isWanted) {
   const { outputFiles } = await build({ ...common, ...small, define: { ...common.define, ...noAssets }, format: 'iife', legalComments: 'none', outdir: 'dist',
     entryPoints: { 'worker': 'src/worker.ts', 'pack-worker': 'src/pack/worker.ts' } }).catch(explain);
@@ -64,7 +64,7 @@ async function assetTable(build, isWanted) {
     ...outputFiles.map(({ path, contents }) => [basename(path), contents]),
     ...files(join(dist, 'wasm'), /\.wasm$/).map(path => [`wasm/${basename(path)}`, readFileSync(path)]),
   ];
-  return Object.fromEntries(entries.filter(([name]) => isWanted(name)).map(([name, bytes]) => [name, gzipSync(bytes, { level: 9 }).toString('base64')]));
+  return Object.fromEntries(entries.filter(([name]) => isWanted(name)).map(([name, bytes]) => [name, `data:application/gzip;base64,${gzipSync(bytes, { level: 9 }).toString('base64')}`]));
 }
 
 export async function buildBundles({ force = false } = {}) {

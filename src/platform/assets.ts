@@ -7,9 +7,9 @@ export type WorkerName = 'worker.js' | 'pack-worker.js' | 'quant-worker.js';
 export type AssetName = WorkerName | 'wasm/packers.wasm' | 'wasm/lutra-quantize.wasm'
   | 'wasm/lutra-simd.wasm' | 'wasm/lutra-simd-shared.wasm' | 'wasm/lutra-relaxed.wasm' | 'wasm/lutra-relaxed-shared.wasm';
 
-/** A URL, or the file itself, gzipped. */
-export type Asset = string | Uint8Array<ArrayBuffer>;
-export type AssetTable = Readonly<Partial<Record<AssetName, Asset>>>;
+/** URLs; what begins with `INLINE` is the file itself, gzipped, as base64. */
+export type AssetTable = Readonly<Partial<Record<AssetName, string>>>;
+export const INLINE = 'data:application/gzip;base64,';
 
 let table: AssetTable | undefined;
 
@@ -20,7 +20,7 @@ export function allAssets(): AssetTable { return table ??= beside(); }
 export async function readAsset(name: AssetName): Promise<Uint8Array<ArrayBuffer>> {
   const asset = allAssets()[name];
   if (asset === undefined) throw new FileAccessError(name, 'is not part of this build', 'Use the entry `lutra` or `lutra/inline`.');
-  if (typeof asset !== 'string') return inflate(asset);
+  if (asset.startsWith(INLINE)) return inflate(asset);
   if (asset.startsWith('file:')) return new Uint8Array(await builtin('node:fs/promises').readFile(new URL(asset)));
   const hint = 'Serve all files of the package\'s dist folder, or use `lutra/inline`.';
   const response = await fetch(asset).catch(cause => { throw new FileAccessError(asset, String(cause), hint, { cause }); });
@@ -28,7 +28,9 @@ export async function readAsset(name: AssetName): Promise<Uint8Array<ArrayBuffer
   return new Uint8Array(await response.arrayBuffer());
 }
 
-export async function inflate(gzipped: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+async function inflate(asset: string): Promise<Uint8Array<ArrayBuffer>> {
+  const text = atob(asset.slice(INLINE.length)), gzipped = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) gzipped[i] = text.charCodeAt(i);
   // No Blob as the stream's source: WebKit cannot read one in a worker of a page that was opened from a file.
   const { writable, readable } = new DecompressionStream('gzip');
   const writer = writable.getWriter();

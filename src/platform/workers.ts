@@ -3,7 +3,7 @@
  * package's files are, and what it is for. One that says nothing is given up after a while: nobody waits for ever.
  */
 import { EngineCrashError, EnvironmentError, LutraError } from '../errors.js';
-import { allAssets, inflate, useAssets, type Asset, type AssetTable, type WorkerName } from './assets.js';
+import { allAssets, INLINE, readAsset, useAssets, type AssetName, type AssetTable, type WorkerName } from './assets.js';
 import { builtin, isServer } from './builtin.js';
 
 /** The other end of a message channel: a worker seen from outside, or the parent seen from a worker. */
@@ -43,9 +43,7 @@ export async function spawn(name: WorkerName, init: unknown, { unref = false, de
     died(running ? new EngineCrashError(name, cause) : fail(cause));
   };
 
-  const asset = allAssets()[name];
-  if (asset === undefined) throw fail('not part of this build');
-  const worker = await (isServer ? startThread : startWeb)(asset, message => heard(message), crash, unref).catch(error => { throw error instanceof LutraError ? error : fail(error); });
+  const worker = await (isServer ? startThread : startWeb)(name, message => heard(message), crash, unref).catch(error => { throw error instanceof LutraError ? error : fail(error); });
   const peer: WorkerPeer = {
     post: worker.post,
     onMessage: listener => { heard = listener; },
@@ -81,11 +79,12 @@ interface RawWorker {
   /** What was needed to start it is needed no more. */
   started(): void;
 }
-type Start = (asset: Asset, heard: (message: unknown) => void, crash: (cause: unknown) => void, unref: boolean) => Promise<RawWorker>;
+type Start = (name: AssetName, heard: (message: unknown) => void, crash: (cause: unknown) => void, unref: boolean) => Promise<RawWorker>;
 
-const startThread: Start = async (asset, heard, crash, unref) => {
+const startThread: Start = async (name, heard, crash, unref) => {
   const { Worker } = builtin('node:worker_threads');
-  const url = typeof asset === 'string' ? asset : `data:text/javascript;charset=utf-8,${encodeURIComponent(await text(asset))}`;
+  const asset = allAssets()[name] ?? INLINE;
+  const url = asset.startsWith(INLINE) ? `data:text/javascript;charset=utf-8,${encodeURIComponent(await textOf(name))}` : asset;
   // No flags of the parent: `node --input-type=module -e …` would hand down one that a file cannot start with.
   const worker = new Worker(new URL(url), { execArgv: [] });
   worker.on('error', crash);
@@ -98,10 +97,12 @@ const startThread: Start = async (asset, heard, crash, unref) => {
   };
 };
 
-const startWeb: Start = async (asset, heard, crash) => {
+const startWeb: Start = async (name, heard, crash) => {
+  const asset = allAssets()[name] ?? INLINE;
   // A worker's script has to be of the page's origin: a script from elsewhere is imported by one that is.
-  const isOwn = typeof asset === 'string' && new URL(asset).origin === globalThis.origin;
-  const url = isOwn ? asset : URL.createObjectURL(new Blob([typeof asset === 'string' ? `importScripts(${JSON.stringify(asset)});` : await text(asset)], { type: 'text/javascript' }));
+  const script = asset.startsWith(INLINE) ? await textOf(name)
+    : new URL(asset).origin !== globalThis.origin ? `importScripts(${JSON.stringify(asset)});` : undefined;
+  const url = script === undefined ? asset : URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
   // No module: Chromium refuses those on pages without an origin.
   const worker = new globalThis.Worker(url);
   worker.addEventListener('error', event => {
@@ -116,7 +117,7 @@ const startWeb: Start = async (asset, heard, crash) => {
   };
 };
 
-const text = async (gzipped: Uint8Array<ArrayBuffer>) => new TextDecoder().decode(await inflate(gzipped));
+const textOf = async (name: AssetName) => new TextDecoder().decode(await readAsset(name));
 
 /** In a worker: says that it runs, and calls `main` with what it is for and its parent. What `main` throws ends the worker. */
 export function connect<Init>(main: (init: Init, parent: Peer) => void): void {
