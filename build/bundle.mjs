@@ -52,9 +52,20 @@ const bundles = [
   { entry: 'src/pack/worker.ts', out: 'pack-worker', options: worker },
   { entry: 'src/quant/worker.ts', out: 'quant-worker', options: worker },
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
+  { entry: 'src/react-native/plain.ts', out: 'react-native.plain', options: small },
+  { entry: 'src/react-native/index.ts', out: 'react-native', options: { ...small, external: ['react', 'react-native-webview'] }, define: webViewPage },
   { entry: 'src/index.ts', out: 'inline', options: small, assets: forRunning },
   { entry: 'src/index.ts', out: 'inline.script', options: { ...small, format: 'iife', globalName: 'lutra' }, assets: forRunning },
 ];
+
+/** The page that the React Native component shows. WebViews are not isolated: they need no variant for shared memory. */
+async function webViewPage(build) {
+  const assets = JSON.stringify(await assetTable(build, name => forRunning(name) && !name.includes('shared')));
+  const { outputFiles: [script] } = await build({ ...common, ...small, define: { ...common.define, __LUTRA_ASSETS__: assets }, format: 'iife', legalComments: 'none',
+    outdir: 'dist', entryPoints: { page: 'src/react-native/page.ts' } }).catch(explain);
+  const html = `<!doctype html><meta charset="utf-8"><title>Lutra</title><script>${script.text.replaceAll('</script', '<\\/script')}</script>`;
+  return { __LUTRA_PAGE__: JSON.stringify(html) };
+}
 
 /** Every asset by its name, as src/platform/assets.ts reads it. */
 async function assetTable(build, isWanted) {
@@ -76,9 +87,9 @@ export async function buildBundles({ force = false } = {}) {
   await step('bundles', inputs, bundles.map(({ out }) => join(dist, `${out}.js`)), async () => {
     const packages = new Set();
     const sizes = [];
-    for (const { entry, out, options, assets } of bundles) {
-      const define = { ...common.define, ...assets ? { __LUTRA_ASSETS__: JSON.stringify(await assetTable(build, assets)) } : noAssets };
-      const result = await build({ ...common, ...options, define, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: !assets && 'linked',
+    for (const { entry, out, options, assets, define: more } of bundles) {
+      const define = { ...common.define, ...assets ? { __LUTRA_ASSETS__: JSON.stringify(await assetTable(build, assets)) } : noAssets, ...await more?.(build) };
+      const result = await build({ ...common, ...options, define, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: !options.minify && 'linked',
         // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
         minifySyntax: true, legalComments: 'linked', metafile: true }).catch(explain);
       for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);

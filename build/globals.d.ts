@@ -9,4 +9,14 @@ declare module 'uplot/dist/uPlot.iife.min.js' {
 declare module 'uplot/dist/uPlot.min.css' {
   const text: string;
   export default text;
+
+/** What is used of the packages that an app for React Native brings along. */
+declare module 'react' {
+  export function createElement(type: unknown, props: object): unknown;
+  export function useEffect(effect: () => () => void, dependencies: unknown[]): void;
+  export function useRef<T>(value: T): { current: T };
+  export function useState<T>(value: T): [T, (value: T) => void];
+}
+declare module 'react-native-webview' {
+  export const WebView: unknown;
 }

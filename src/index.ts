@@ -4,6 +4,7 @@ export type {
   ChatOptions, GenerateOptions, GenerationResult, LoadOptions, LoadProgress, ModelInfo, ModelSource, Piece, Prompt, ScoreOptions, Scores, Timings, TokenizeOptions, WeightLevel,
 } from './runtime/types.js';
 export type { ChatMessage, TemplateVariables } from './chat/conversation.js';
+export { environment, type Environment } from './engine/environment.js';
 export type { Crew, EngineInfo } from './engine/types.js';
 export type { ModelConfig } from './formats/types.js';
 export {

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { cacheCommand } from './cache.js';
 import { chatCommand } from './chat.js';
+import { doctorCommand } from './doctor.js';
 import { evalCommand } from './eval.js';
 import { describeError, exitCode, INTERRUPTED, USAGE } from './exit.js';
 import { exportCommand } from './export.js';
@@ -16,7 +17,7 @@ const program = new Command('lutra')
   .version(__LUTRA_VERSION__, '-V, --version')
   .addHelpText('after', '\nExample:\n  lutra run -p "Once upon a time"');
 
-for (const command of [runCommand(), chatCommand(), quantizeCommand(), evalCommand(), exportCommand(), inspectCommand(), tokenizeCommand(), cacheCommand()]) {
+for (const command of [runCommand(), chatCommand(), quantizeCommand(), evalCommand(), exportCommand(), inspectCommand(), tokenizeCommand(), cacheCommand(), doctorCommand()]) {
   command.exitOverride().showHelpAfterError(`lutra ${command.name()} --help lists the options.`);
   program.addCommand(command);
 }

@@ -1,4 +1,4 @@
-/** Browsers that open one page and are ended again. What a page has to say comes back through the server (server.ts). */
+/** Browsers that open one page and are ended again. What a page has to say comes back through the server (build/serve.mjs). */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { openPage, type BrowserName } from './browser.js';
 import { repoRoot } from './paths.js';
-import { startServer, type ServerOptions } from './server.js';
+import { startServer } from '../../build/serve.mjs';
 
 type Library = typeof import('lutra');
 export type Job<Args, Result> = (lutra: Library, args: Args) => Promise<Result>;
@@ -50,7 +50,7 @@ function execute([program, ...args]: string[], limit: number, env: Record<string
   });
 }
 
-export interface PageJobOptions extends ServerOptions {
+export interface PageJobOptions extends NonNullable<Parameters<typeof startServer>[0]> {
   /** The library's path on the server. Default '/dist/index.js'. */
   entry?: string;
   /** Milliseconds. Default 120 s. */

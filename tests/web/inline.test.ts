@@ -10,7 +10,7 @@ import { browsers, runtime } from '../../build/runtimes.mjs';
 import { openPage, type BrowserName } from '../helpers/browser.js';
 import { reportOf, runOnPage } from '../helpers/elsewhere.js';
 import { repoRoot } from '../helpers/paths.js';
-import { startServer } from '../helpers/server.js';
+import { startServer } from '../../build/serve.mjs';
 import { skip } from '../helpers/skip.js';
 
 const test = suite('inline pages');
