@@ -4,6 +4,8 @@ import { atMostTenPerSecond } from '../runtime/progress.js';
 
 /** Undefined on pages without an origin, or with an insecure one. */
 export async function openCache(): Promise<Cache | undefined> {
+  // Firefox never answers a page without an origin.
+  if (globalThis.origin === 'null' || !globalThis.isSecureContext) return undefined;
   try {
     return await caches.open('lutra-models');
   } catch {

@@ -42,7 +42,7 @@ export async function openPage(name: BrowserName, url: string): Promise<OpenPage
     const screen = await startScreen();
     closers.push(screen.close);
     Object.assign(env, { DISPLAY: screen.display, GDK_BACKEND: 'x11', LIBGL_ALWAYS_SOFTWARE: '1', NO_AT_BRIDGE: '1' });
-    args = ['--private', url];
+    args = [url];
   }
   const browser = start(program!, [...rest, ...args], env);
   return {

@@ -63,7 +63,7 @@ export function runOnPage<Args, Result>(browser: BrowserName, job: Job<Args, Res
     const send = report => fetch('/report', { method: 'POST', body: JSON.stringify(report) });
     const describe = ${describe};
     addEventListener('error', event => send({ error: { name: 'error event', message: event.message } }));
-    import(${JSON.stringify(entry)}).then(lutra => (${job})(lutra, ${JSON.stringify(args)})).then(result => send({ result }), error => send({ error: describe(error) }));
+    import(${JSON.stringify(entry)}).then(lutra => (${String(job).replaceAll('</script', '<\\/script')})(lutra, ${JSON.stringify(args)})).then(result => send({ result }), error => send({ error: describe(error) }));
   </script>`;
   return reportOf(browser, '/job.html', { ...options, pages: { ...options.pages, '/job.html': page } });
 }
