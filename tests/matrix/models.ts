@@ -18,6 +18,7 @@ const casesFor = (maxTokens: number): Record<string, Case> => ({
   short: { prompt: 'The', options: { ...seeded, maxTokens: 4 } },
 });
 
+/** `sha256`: of the file it was made from; packing may change without changing what comes out. */
 export interface MatrixModel { name: string; path: string; sha256: string; cases: Record<string, Case> }
 
 /** The embedded model, and SmolLM2 packed as it is, where it can be had. */
@@ -29,12 +30,12 @@ export async function matrixModels(): Promise<{ models: MatrixModel[]; missing: 
     const packed = join(folder, 'smollm2.lutra.safetensors');
     const { code, stderr } = await lutra(['quantize', gguf, '-o', packed]);
     if (code !== 0) throw new Error(stderr);
-    models.push(describe('SmolLM2', packed, 12));
+    models.push(describe('SmolLM2', packed, 12, gguf));
   } else {
     missing.push('SmolLM2 in the matrix: LUTRA_SHARED is not there');
   }
   return { models, missing, remove: () => rmSync(folder, { recursive: true }) };
 }
 
-const describe = (name: string, path: string, maxTokens: number): MatrixModel =>
-  ({ name, path, sha256: createHash('sha256').update(readFileSync(path)).digest('hex'), cases: casesFor(maxTokens) });
+const describe = (name: string, path: string, maxTokens: number, source = path): MatrixModel =>
+  ({ name, path, sha256: createHash('sha256').update(readFileSync(source)).digest('hex'), cases: casesFor(maxTokens) });
