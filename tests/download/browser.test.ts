@@ -8,7 +8,7 @@ import { lutra } from '../cli/lutra.js';
 import { hfConfig, hfFolder, llamaTensors } from '../formats/hf-folder.js';
 import { openPage } from '../helpers/browser.js';
 import { startHub } from '../helpers/hub.js';
-import { startServer } from '../helpers/server.js';
+import { startServer } from '../../build/serve.mjs';
 import { skip } from '../helpers/skip.js';
 
 const test = suite('downloads in a browser');
