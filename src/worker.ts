@@ -7,5 +7,5 @@ import { openForEngine } from './runtime/source.js';
 
 connect<{ role: 'runtime' } | CrewInit>((init, parent) => {
   if (init.role === 'crew') runCrew(parent, init);
-  else serveRuntime(parent, { openForEngine, createEngine });
+  else serveRuntime(parent, { openPacked: openForEngine, createEngine });
 });
