@@ -9,6 +9,7 @@ declare module 'uplot/dist/uPlot.iife.min.js' {
 declare module 'uplot/dist/uPlot.min.css' {
   const text: string;
   export default text;
+}
 
 /** What is used of the packages that an app for React Native brings along. */
 declare module 'react' {
