@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runtime } from '../../build/runtimes.mjs';
 import { chromiumFlags } from '../../tests/helpers/browser.js';
-import { startServer } from '../../tests/helpers/server.js';
+import { startServer } from '../../build/serve.mjs';
 import { tokenAt, type Contestant, type Rates } from '../contestant.js';
 import { peerRequire, peersFolder } from './install.js';
 
