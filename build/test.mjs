@@ -116,7 +116,7 @@ function execute(file, limit) {
   return new Promise(resolve => {
     const child = spawn(process.execPath, ['--enable-source-maps', file], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1' } });
     let output = '', late = false;
-    const timer = setTimeout(() => { late = true; child.kill('SIGKILL'); }, limit * 1000);
+    const timer = setTimeout(() => { late = true; child.kill('SIGTERM'); setTimeout(() => child.kill('SIGKILL'), 5000).unref(); }, limit * 1000);
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', text => { output += text; });
     child.on('error', error => { output += error.stack; });
     child.on('close', (code, signal) => { clearTimeout(timer); resolve({ output, code: signal ?? code, late }); });

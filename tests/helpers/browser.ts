@@ -55,6 +55,9 @@ export async function openPage(name: BrowserName, url: string): Promise<OpenPage
   };
 }
 
+// A test that is ended from outside leaves no browser behind.
+process.once('SIGTERM', () => process.exit(143));
+
 /** A process and all that it starts. */
 function start(program: string, args: string[], env: NodeJS.ProcessEnv) {
   const child = spawn(program, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
