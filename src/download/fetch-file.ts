@@ -9,6 +9,8 @@ import type { Part, Store } from './store.js';
 /** Failures in a row, none of which brought a byte. */
 const ATTEMPTS = 5;
 const HASH_BLOCK = 1 << 20;
+/** Bytes of a file whose server does not say how many there are: such a one may have no end. */
+const UNSIZED_LIMIT = 64 << 20;
 
 /**
  * Two downloads of one file at once do no harm: they write the same bytes to the same places.
@@ -65,7 +67,7 @@ async function fill(part: Part, file: RemoteFile, options: HttpOptions, onProgre
         throw wrong(changed ? 'it changed on the way' : 'the server sends another part than the one asked for');
       }
       for await (const bytes of reply.body()) {
-        if (size !== undefined && done + bytes.length > size) throw wrong(`more than the ${size} bytes announced`);
+        if (done + bytes.length > (size ?? UNSIZED_LIMIT)) throw wrong(size === undefined ? `more than ${UNSIZED_LIMIT} bytes without having announced a size` : `more than the ${size} bytes announced`);
         await part.write(bytes, done);
         if (expected) hash.update(bytes);
         done += bytes.length;
