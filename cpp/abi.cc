@@ -1,5 +1,6 @@
 // Everything the host can call. Addresses and counts cross unsigned; structs are those of layout.json.
 // The host checks sizes before it calls (src/engine/plan.ts): a wrong address can at worst damage this instance's memory.
+#include "export.h"
 #include "kernels/kernels.h"
 #include "math.h"
 #include "model/forward.h"
@@ -7,22 +8,7 @@
 #include "model/sample.h"
 #include "parallel/crew.h"
 
-#define LUTRA_EXPORT extern "C" __attribute__((visibility("default"), used))
-
 using namespace lutra;
-
-// Each worker of a crew has its own stack in the shared memory: called first, with its upper end.
-asm(R"(
-  .globaltype __stack_pointer, i32
-  .globl setStack
-  .type setStack,@function
-  setStack:
-  .functype setStack (i32) -> ()
-  local.get 0
-  global.set __stack_pointer
-  end_function
-  .export_name setStack, setStack
-)");
 
 // Name of the kernel that runs a part (C string); 0 if there is none.
 LUTRA_EXPORT const char* kernelName(const Part* part) {

@@ -1,26 +1,13 @@
 // What the quantiser's host can call. Work is cut into tasks, whose number follows from the sizes alone; any thread may do any
 // task, with scratch of its own, and the result is the same. Every function ends with `task` and `scratch`.
+#include "export.h"
 #include "model/rope.h"
 #include "quant/factor.h"
 #include "quant/layer.h"
 #include "quant/rounding.h"
 
-#define LUTRA_EXPORT extern "C" __attribute__((visibility("default"), used))
-
 using namespace lutra;
 using namespace lutra::quant;
-
-asm(R"(
-  .globaltype __stack_pointer, i32
-  .globl setStack
-  .type setStack,@function
-  setStack:
-  .functype setStack (i32) -> ()
-  local.get 0
-  global.set __stack_pointer
-  end_function
-  .export_name setStack, setStack
-)");
 
 // Rows of tokens a task takes.
 static constexpr uint32_t kTokens = 32;
