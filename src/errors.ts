@@ -10,18 +10,26 @@ export class LutraError extends Error {
   }
 }
 
+/** What comes from a file may be of any length; a message is not. */
+const short = (text: string, most: number) => text.length > most ? `${text.slice(0, most)}…` : text;
+const FIELD = 200, PROBLEM = 500;
+
 /** The bytes are not a sound model file. `field` says where the reader stopped believing them. */
 export class BadModelFileError extends LutraError {
-  constructor(readonly path: string, readonly field: string, problem: string,
+  readonly field: string;
+  constructor(readonly path: string, field: string, problem: string,
     hint = 'The file is damaged or incomplete: download or pack it again.') {
-    super('BAD_MODEL_FILE', `${path}: ${field}: ${problem}`, hint);
+    super('BAD_MODEL_FILE', `${path}: ${short(field, FIELD)}: ${short(problem, PROBLEM)}`, hint);
+    this.field = short(field, FIELD);
   }
 }
 
 /** A sound file of a kind this version cannot run. */
 export class UnsupportedFormatError extends LutraError {
-  constructor(readonly path: string, readonly field: string, problem: string, hint: string) {
-    super('UNSUPPORTED_FORMAT', `${path}: ${field}: ${problem}`, hint);
+  readonly field: string;
+  constructor(readonly path: string, field: string, problem: string, hint: string) {
+    super('UNSUPPORTED_FORMAT', `${path}: ${short(field, FIELD)}: ${short(problem, PROBLEM)}`, hint);
+    this.field = short(field, FIELD);
   }
 }
 

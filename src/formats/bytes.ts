@@ -44,6 +44,18 @@ export function parseJson(bytes: Uint8Array, path: string, field: string, maxBra
   return value;
 }
 
+/** A value from a file, for a message: short, whatever it is. */
+export function shown(value: unknown): string {
+  let text: string;
+  try {
+    text = JSON.stringify(typeof value === 'string' ? value.slice(0, LONGEST_SHOWN) : value) ?? 'nothing';
+  } catch {
+    text = 'a value nested too deeply';
+  }
+  return text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}…` : text;
+}
+const LONGEST_SHOWN = 100;
+
 export const isObject = (value: unknown): value is Record<string, any> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 

@@ -1,6 +1,6 @@
 /** What a model's configuration may be. Bounds keep every product of sizes exact in a double. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { isObject } from './bytes.js';
+import { isObject, shown } from './bytes.js';
 import type { ModelConfig, RopeScaling } from './types.js';
 
 const SIZE_LIMIT = 2 ** 24;
@@ -59,7 +59,7 @@ export function checkConfig(value: unknown, path: string): ModelConfig {
   const config: Record<string, unknown> = {};
   for (const [field, [check, expected]] of Object.entries(rules)) {
     const given = value[field] === undefined ? defaults[field as keyof ModelConfig] : value[field];
-    if (!check(given)) throw new BadModelFileError(path, `config.${field}`, `${JSON.stringify(given)} is not ${expected}`);
+    if (!check(given)) throw new BadModelFileError(path, `config.${field}`, `${shown(given)} is not ${expected}`);
     config[field] = given;
   }
   for (const field of Object.keys(value)) {

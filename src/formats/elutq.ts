@@ -11,7 +11,7 @@
  * everywhere.
  */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { parseJson, readBytes } from './bytes.js';
+import { parseJson, readBytes, shown } from './bytes.js';
 import { openFile, openIfThere } from './files.js';
 import type { RowBytes, SourceMatrix } from './source.js';
 import type { ByteSource } from './types.js';
@@ -56,7 +56,7 @@ export async function elutqTensors(folder: string, raw: Record<string, any>): Pr
   const there = async (path: string) => { const file = await openIfThere(`${folder}/${path}`); await file?.close(); return file !== undefined; };
   const { hidden_size: dim, num_hidden_layers: nLayers } = raw;
   for (const [field, value, most] of [['hidden_size', dim, 2 ** 24], ['num_hidden_layers', nLayers, MAX_LAYERS]] as const) {
-    if (!Number.isInteger(value) || value < 1 || value > most) throw new BadModelFileError(`${folder}/config.json`, field, `${JSON.stringify(value)} is not 1 to ${most}`);
+    if (!Number.isInteger(value) || value < 1 || value > most) throw new BadModelFileError(`${folder}/config.json`, field, `${shown(value)} is not 1 to ${most}`);
   }
   const halves = async (name: string, path: string, cols?: number) => {
     const file = await readLater(`${folder}/${path}`), count = file.size / 2;
@@ -89,7 +89,7 @@ async function readLinear(folder: string): Promise<{ hasBias: boolean; tensor: E
   const config = parseJson(await readBytes(file, 0, file.size, 'JSON'), path, 'JSON');
   const whole = (field: string, most: number): number => {
     const value: unknown = config[field];
-    return Number.isInteger(value) && value as number >= 1 && value as number <= most ? value as number : fail(field, `${JSON.stringify(value)} is not 1 to ${most}`);
+    return Number.isInteger(value) && value as number >= 1 && value as number <= most ? value as number : fail(field, `${shown(value)} is not 1 to ${most}`);
   };
   const planes = whole('base_bit', 8), cols = whole('in_channel', 2 ** 24), rows = whole('out_channel', 2 ** 24);
   if (config.use_sparse) throw new UnsupportedFormatError(path, 'use_sparse', 'sparse planes', 'Export the model without them.');

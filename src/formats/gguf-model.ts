@@ -1,6 +1,6 @@
 /** GGUF files of Llama's relatives, whole or split. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { readBytes } from './bytes.js';
+import { readBytes, shown } from './bytes.js';
 import { checkConfig } from './config.js';
 import { openFile } from './files.js';
 import { readGguf, type Gguf, type GgufTensor, type Metadata } from './gguf.js';
@@ -55,8 +55,9 @@ export async function importGguf(file: ByteSource): Promise<SourceModel> {
     const architecture = metadata.string('general.architecture');
     const known = architecture !== undefined && Object.hasOwn(architectures, architecture) ? architectures[architecture] : undefined;
     if (!known) {
-      throw new UnsupportedFormatError(file.name, 'general.architecture', `${JSON.stringify(architecture ?? null)} is not supported`, `Known are ${Object.keys(architectures).join(', ')}.`);
+      throw new UnsupportedFormatError(file.name, 'general.architecture', `${shown(architecture ?? null)} is not supported`, `Known are ${Object.keys(architectures).join(', ')}.`);
     }
+    checkVocabulary(metadata, tensors, file.name);
     const { tokenizerJson, chat, ...tokens } = readGgufTokenizer(metadata, file.name);
     const config = readConfig(metadata, tensors, tokens, architecture!, known, file.name);
     const files = [file, ...others], name = metadata.string('general.name')?.slice(0, LONGEST_NAME);
@@ -100,12 +101,16 @@ async function readParts(file: ByteSource, others: ByteSource[]): Promise<Gguf> 
   return { metadata: first.metadata, tensors };
 }
 
+/** Before a list of tokens is read that has nothing to do with the model. */
+function checkVocabulary(metadata: Metadata, tensors: Map<string, GgufTensor>, path: string): void {
+  const embedding = tensors.get('token_embd.weight'), count = metadata.count('tokenizer.ggml.tokens');
+  if (!embedding) throw new UnsupportedFormatError(path, 'token_embd.weight', 'there is no such tensor: a vocabulary without a model?', 'Give a file that holds the whole model.');
+  if (count !== undefined && count !== embedding.dims[1]) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${count} tokens, token_embd.weight has ${embedding.dims[1]} rows`);
+}
+
 function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size, bosId, addBos, eosIds }: Tokens,
   architecture: string, { activation }: Architecture, path: string): ModelConfig {
   const refuse: Refuse = (field, problem, hint) => { throw new UnsupportedFormatError(path, field, problem, hint); };
-  const embedding = tensors.get('token_embd.weight');
-  if (!embedding) return refuse('token_embd.weight', 'there is no such tensor: a vocabulary without a model?', 'Give a file that holds the whole model.');
-
   const number = (key: string) => metadata.number(`${architecture}.${key}`);
   const required = (key: string) => {
     const value = number(key);
@@ -122,7 +127,7 @@ function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size
     nHeads,
     nHeadsKv: number('attention.head_count_kv') ?? nHeads,
     headDim,
-    vocabSize: embedding.dims[1],
+    vocabSize: size,
     contextLength,
     normEps: required('attention.layer_norm_rms_epsilon'),
     ropeTheta: number('rope.freq_base') ?? 10000,
@@ -132,7 +137,6 @@ function readConfig(metadata: Metadata, tensors: Map<string, GgufTensor>, { size
     tiedHead: !tensors.has('output.weight'),
     bosId, eosIds, addBos,
   }, path);
-  if (size !== config.vocabSize) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${size} tokens, token_embd.weight has ${config.vocabSize} rows`);
   if (config.nLayers > tensors.size) throw new BadModelFileError(path, `${architecture}.block_count`, `${config.nLayers} layers, ${tensors.size} tensors`);
 
   // What the engine would compute wrongly.
@@ -167,7 +171,7 @@ function readScaling(metadata: Metadata, architecture: string, contextLength: nu
         low: number('scaling.yarn_beta_slow') ?? 1, high: number('scaling.yarn_beta_fast') ?? 32, truncate: true, attention: null,
       };
     }
-    default: return refuse(key('scaling.type'), `${JSON.stringify(type)} is not supported`, 'linear and yarn are, and the divisors of Llama 3.');
+    default: return refuse(key('scaling.type'), `${shown(type)} is not supported`, 'linear and yarn are, and the divisors of Llama 3.');
   }
 }
 

@@ -1,5 +1,6 @@
 /** GGUF vocabularies -> Hugging Face's tokenizer.json, giving the ids that llama.cpp gives. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
+import { shown } from './bytes.js';
 import { ggufChat } from './chat.js';
 import type { Metadata } from './gguf.js';
 import { LONGEST_PIECE, rankedMerges, type ScoredPiece } from './sentencepiece.js';
@@ -45,7 +46,7 @@ export function readGgufTokenizer(metadata: Metadata, path: string): GgufTokeniz
   const vocabulary = { tokens, types, path };
   const sentencePiece = model === 'llama';
   if (!sentencePiece && model !== 'gpt2') {
-    throw new UnsupportedFormatError(path, 'tokenizer.ggml.model', `${JSON.stringify(model ?? null)} is not supported`, 'Vocabularies of type "gpt2" (byte-level BPE) and "llama" (SentencePiece BPE) are.');
+    throw new UnsupportedFormatError(path, 'tokenizer.ggml.model', `${shown(model ?? null)} is not supported`, 'Vocabularies of type "gpt2" (byte-level BPE) and "llama" (SentencePiece BPE) are.');
   }
   const json = sentencePiece ? sentencePieceJson(metadata, vocabulary) : byteLevelJson(metadata, pre, vocabulary);
   const id = (name: string) => metadata.number(`tokenizer.ggml.${name}_token_id`);
@@ -65,7 +66,7 @@ function byteLevelJson(metadata: Metadata, pre: string, vocabulary: Vocabulary):
   const { path } = vocabulary;
   const words = Object.hasOwn(wordPatterns, pre) ? wordPatterns[pre]! : undefined;
   if (!words) {
-    throw new UnsupportedFormatError(path, 'tokenizer.ggml.pre', `${JSON.stringify(pre)} is not known: words would be cut in other places`, `Known are ${Object.keys(wordPatterns).join(', ')}.`);
+    throw new UnsupportedFormatError(path, 'tokenizer.ggml.pre', `${shown(pre)} is not known: words would be cut in other places`, `Known are ${Object.keys(wordPatterns).join(', ')}.`);
   }
   const merges = metadata.strings('tokenizer.ggml.merges');
   if (!merges) throw new BadModelFileError(path, 'tokenizer.ggml.merges', 'is missing');
@@ -81,7 +82,7 @@ function byteLevelJson(metadata: Metadata, pre: string, vocabulary: Vocabulary):
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: { byte_fallback: false, unk_token: null, ignore_merges: pre === 'llama-bpe', merges: merges.map((merge, i) => {
       const cut = merge.indexOf(' ', 1);
-      if (cut < 0 || cut === merge.length - 1) throw new BadModelFileError(path, 'tokenizer.ggml.merges', `${i}: ${JSON.stringify(merge)} is no pair`);
+      if (cut < 0 || cut === merge.length - 1) throw new BadModelFileError(path, 'tokenizer.ggml.merges', `${i}: ${shown(merge)} is no pair`);
       return [merge.slice(0, cut), merge.slice(cut + 1)];
     }) },
   });
@@ -96,7 +97,7 @@ function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): object {
     const score = scores[id]!;
     if (Number.isNaN(score)) throw new BadModelFileError(path, 'tokenizer.ggml.scores', `${id}: is not a number`);
     if (types[id] === BYTE) {
-      if (!/^<0x[0-9A-F]{2}>$/.test(text)) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${JSON.stringify(text)} is no byte`);
+      if (!/^<0x[0-9A-F]{2}>$/.test(text)) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${shown(text)} is no byte`);
     } else if (types[id] !== UNKNOWN && types[id] !== CONTROL) {
       if (text.length > LONGEST_PIECE) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: a piece of ${text.length} characters, at most ${LONGEST_PIECE} make sense`);
       pieces.push({ text, score });
@@ -123,7 +124,7 @@ function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): object {
 function tokenizerJson({ tokens, types, path }: Vocabulary, { model, ...steps }: { model: object; [step: string]: unknown }): object {
   const ids = new Map<string, number>();
   tokens.forEach((token, id) => {
-    if (ids.has(token)) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${JSON.stringify(token)} is token ${ids.get(token)} already`);
+    if (ids.has(token)) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${shown(token)} is token ${ids.get(token)} already`);
     ids.set(token, id);
   });
   const added = tokens.flatMap((content, id) => types[id] === CONTROL || types[id] === USER_DEFINED

@@ -3,24 +3,26 @@
  * read; every count, length and offset in it is checked against the bytes that back it.
  */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { ByteReader, checkRange, readBytes } from './bytes.js';
+import { ByteReader, checkRange, readBytes, shown } from './bytes.js';
 import type { ByteSource } from './types.js';
 
 /** "GGUF" */
 export const GGUF_MAGIC = 0x46554747;
 
-/** Header bytes read at first: enough for most vocabularies. When it is not, eight times as many. */
+/** Header bytes read at first: enough for most vocabularies. When it is not, all that a header may have. */
 const FIRST_READ = 4 << 20;
 /** The largest vocabularies with their merges take 30 MiB. */
-const HEADER_LIMIT = 256 << 20;
-/** Metadata entries have at least 13 bytes and tensors 24, yet no sound file comes near these numbers. */
-const MAX_ENTRIES = 65536;
+const HEADER_LIMIT = 32 << 20;
+/** No sound file comes near these numbers. */
+const MAX_ENTRIES = 4096, MAX_TENSORS = 65536;
 const MAX_ALIGNMENT = 65536;
 const MAX_NAME = 63;
-const MAX_KEY = 65535;
+const MAX_KEY = 1024;
 const MAX_DIM = 2 ** 31;
 /** Of a list that somebody asks for; the largest vocabularies have half a million merges. */
-const MAX_STRINGS = 2 ** 21;
+const MAX_STRINGS = 2 ** 20;
+/** Bytes of a text that somebody asks for. */
+const MAX_TEXT = 2 ** 20;
 
 export interface GgufType {
   name: string;
@@ -76,9 +78,9 @@ const scalars: Record<number, { bytes: number; read(view: DataView, at: number):
   12: { bytes: 8, read: (view, at) => view.getFloat64(at, true) },
 };
 
-/** A list stays as its bytes until somebody asks for it. */
+/** Lists and texts stay as their bytes until somebody asks for them. */
 interface List { type: number; count: number; bytes: Uint8Array }
-type Value = number | boolean | string | List;
+type Value = number | boolean | Uint8Array | List;
 
 /** The key-value part of a file. A value of another type than the one asked for is an error. */
 export class Metadata {
@@ -86,7 +88,14 @@ export class Metadata {
 
   number(key: string): number | undefined { return this.get(key, 'number'); }
   boolean(key: string): boolean | undefined { return this.get(key, 'boolean'); }
-  string(key: string): string | undefined { return this.get(key, 'string'); }
+
+  string(key: string): string | undefined {
+    const bytes = this.values.get(key);
+    if (bytes === undefined) return undefined;
+    if (!(bytes instanceof Uint8Array)) throw new BadModelFileError(this.path, key, 'is no string');
+    if (bytes.length > MAX_TEXT) throw new BadModelFileError(this.path, key, `a text of ${bytes.length} bytes, at most ${MAX_TEXT} make sense`);
+    return decode(bytes, key, this.path);
+  }
 
   /** Entries of a list. */
   count(key: string): number | undefined { return this.list(key)?.count; }
@@ -111,13 +120,12 @@ export class Metadata {
 
   private list(key: string): List | undefined {
     const value = this.values.get(key);
-    if (value !== undefined && typeof value !== 'object') throw new BadModelFileError(this.path, key, 'is no list');
+    if (value !== undefined && (typeof value !== 'object' || value instanceof Uint8Array)) throw new BadModelFileError(this.path, key, 'is no list');
     return value;
   }
 
   private get(key: string, type: 'number'): number | undefined;
   private get(key: string, type: 'boolean'): boolean | undefined;
-  private get(key: string, type: 'string'): string | undefined;
   private get(key: string, type: string): Value | undefined {
     const value = this.values.get(key);
     if (value !== undefined && typeof value !== type) throw new BadModelFileError(this.path, key, `is no ${type}`);
@@ -127,7 +135,7 @@ export class Metadata {
 
 export async function readGguf(file: ByteSource): Promise<Gguf> {
   const most = Math.min(file.size, HEADER_LIMIT);
-  for (let length = FIRST_READ; ; length *= 8) {
+  for (let length = FIRST_READ; ; length = HEADER_LIMIT) {
     const reader = new ByteReader(await readBytes(file, 0, Math.min(length, most), 'header'), file.name);
     try {
       return parse(reader, file);
@@ -146,7 +154,7 @@ function parse(reader: ByteReader, file: ByteSource): Gguf {
     throw new UnsupportedFormatError(file.name, 'version', `GGUF version ${version}${version > 0xffff ? ' (or big-endian)' : ''}`, 'Versions 2 and 3, little-endian, are read: convert the model with current tools.');
   }
   const nTensors = reader.u64('tensor_count'), nEntries = reader.u64('metadata_kv_count');
-  if (nTensors > MAX_ENTRIES) fail('tensor_count', `${nTensors} tensors, at most ${MAX_ENTRIES} make sense`);
+  if (nTensors > MAX_TENSORS) fail('tensor_count', `${nTensors} tensors, at most ${MAX_TENSORS} make sense`);
   if (nEntries > MAX_ENTRIES) fail('metadata_kv_count', `${nEntries} entries, at most ${MAX_ENTRIES} make sense`);
 
   const values = new Map<string, Value>();
@@ -189,13 +197,13 @@ function parse(reader: ByteReader, file: ByteSource): Gguf {
 function checkI2S(metadata: Metadata, file: ByteSource, fits: boolean): void {
   const architecture = metadata.string('general.architecture');
   const refuse = (problem: string) => { throw new UnsupportedFormatError(file.name, 'type 36', problem, 'It is read as bitnet.cpp\'s I2_S, in files that its converter wrote.'); };
-  if (architecture !== undefined && !/^(bitnet|llama$)/.test(architecture)) refuse(`bitnet.cpp's I2_S in a model of architecture ${JSON.stringify(architecture)}`);
+  if (architecture !== undefined && !/^(bitnet|llama$)/.test(architecture)) refuse(`bitnet.cpp's I2_S in a model of architecture ${shown(architecture)}`);
   if (!fits) refuse('the tensors do not lie as they would if this were I2_S');
 }
 
 function readValue(reader: ByteReader, key: string, fail: (field: string, problem: string) => never): Value {
   const type = reader.u32(key);
-  if (type === STRING) return readString(reader, key);
+  if (type === STRING) return reader.take(reader.u64(key), key);
   if (type !== ARRAY) {
     const scalar = scalars[type] ?? fail(key, `has type ${type}, which does not exist`);
     return scalar.read(reader.span(scalar.bytes, key), 0);
@@ -231,13 +239,16 @@ function readTensor(reader: ByteReader, index: number, fail: (field: string, pro
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-function readString(reader: ByteReader, field: string, longest = HEADER_LIMIT): string {
+function readString(reader: ByteReader, field: string, longest = MAX_TEXT): string {
   const length = reader.u64(field);
   if (length > longest) throw new BadModelFileError(reader.path, field, `a string of ${length} bytes, at most ${longest} make sense`);
-  const bytes = reader.take(length, field);
+  return decode(reader.take(length, field), field, reader.path);
+}
+
+function decode(bytes: Uint8Array, field: string, path: string): string {
   try {
     return utf8.decode(bytes);
   } catch {
-    throw new BadModelFileError(reader.path, field, 'is not UTF-8');
+    throw new BadModelFileError(path, field, 'is not UTF-8');
   }
 }

@@ -1,6 +1,6 @@
 /** config.json of Hugging Face models -> what Lutra needs to know; what it would compute wrongly is refused. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { isObject } from './bytes.js';
+import { isObject, shown } from './bytes.js';
 import type { Extras } from './packed.js';
 import type { ModelConfig, RopeScaling } from './types.js';
 
@@ -40,7 +40,7 @@ export interface HuggingFaceConfig {
 /** `quantizeConfig`: of quantize_config.json, where older GPTQ tools put it. */
 export function readHuggingFaceConfig(raw: Json, quantizeConfig: Json | undefined, path: string): HuggingFaceConfig {
   const refuse: Refuse = (field, value, hint) => {
-    throw new UnsupportedFormatError(path, field, `${JSON.stringify(value) ?? 'nothing'} is not supported`, hint);
+    throw new UnsupportedFormatError(path, field, `${shown(value)} is not supported`, hint);
   };
   const known = typeof raw.model_type === 'string' && Object.hasOwn(architectures, raw.model_type) ? architectures[raw.model_type]! : undefined;
   if (!known) return refuse('model_type', raw.model_type, `Known are ${Object.keys(architectures).join(', ')}.`);
@@ -85,7 +85,7 @@ function scalingOf(rope: Json, contextLength: unknown, path: string, refuse: Ref
   const originalLength = rope.original_max_position_embeddings ?? contextLength;
   const number = (field: string, missing?: number): number => {
     const value = rope[field] ?? missing;
-    if (!Number.isFinite(value)) throw new BadModelFileError(path, `rope_scaling.${field}`, `${JSON.stringify(value) ?? 'nothing'} is no number`);
+    if (!Number.isFinite(value)) throw new BadModelFileError(path, `rope_scaling.${field}`, `${shown(value)} is no number`);
     return value;
   };
   switch (type) {
@@ -131,7 +131,7 @@ function quantisationOf(given: unknown, path: string, refuse: Refuse): Quantisat
   if (method === 'gptq') {
     const { bits, group_size: groupSize } = given, format = given.checkpoint_format ?? 'gptq';
     if (![2, 3, 4, 8].includes(bits)) refuse(field('bits'), bits, '2, 3, 4 and 8 are.');
-    if (groupSize !== -1 && !(Number.isInteger(groupSize) && groupSize >= 1)) throw new BadModelFileError(path, field('group_size'), `${JSON.stringify(groupSize)} is no group size`);
+    if (groupSize !== -1 && !(Number.isInteger(groupSize) && groupSize >= 1)) throw new BadModelFileError(path, field('group_size'), `${shown(groupSize)} is no group size`);
     if (format !== 'gptq' && format !== 'gptq_v2') refuse(field('checkpoint_format'), format, 'gptq and gptq_v2 are.');
     return { method, bits, groupSize, zeroOffset: format === 'gptq' ? 1 : 0 };
   }

@@ -3,7 +3,7 @@
  * BF16, trits as BitNet checkpoints pack them, or codes of GPTQ; for the architectures see hf-config.ts.
  */
 import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
-import { parseJson, readBytes } from './bytes.js';
+import { parseJson, readBytes, shown } from './bytes.js';
 import { huggingFaceChat } from './chat.js';
 import { checkConfig } from './config.js';
 import { elutqTensors, isElutq, type ElutqTensor } from './elutq.js';
@@ -16,7 +16,10 @@ import { INDEX_NAME, readShardIndex } from './shards.js';
 import type { Encoding, SourceMatrix, SourceModel } from './source.js';
 import type { ByteSource, ChatFormat, ModelConfig, TensorInfo } from './types.js';
 
-const JSON_LIMIT = 256 << 20;
+/** The largest tokenizers take 33 MB. */
+const TOKENIZER_LIMIT = 64 << 20;
+/** Of other files in JSON. */
+const JSON_LIMIT = 4 << 20;
 /** A vocabulary is often padded for the sake of matrix shapes; more unused ids than this share mean another tokenizer. */
 const UNUSED_SHARE = 1 / 16;
 const encodings: Record<string, Encoding> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
@@ -37,7 +40,7 @@ export async function importHuggingFace(folder: string, tokenizerPath = `${folde
     const elutq = await isElutq(folder), tensors: Map<string, Tensor> = elutq ? await elutqTensors(folder, raw) : await openTensors(folder, files);
     // The head of a tied model may be quantised apart.
     if (elutq) raw.tie_word_embeddings = !tensors.has('lm_head.weight');
-    const tokenizerJson = await readText(tokenizerPath);
+    const tokenizerJson = await readText(tokenizerPath, TOKENIZER_LIMIT);
     const tokenizer = parseJson(tokenizerJson, tokenizerPath, 'JSON');
     const { extras, quantisation, config: fromConfig } = readHuggingFaceConfig(raw, await readOptional(`${folder}/quantize_config.json`), configPath);
     const config = checkConfig({ ...fromConfig, ...await voiceOf(folder, raw, tensors, tokenizer) }, configPath);
@@ -58,10 +61,10 @@ export async function importHuggingFace(folder: string, tokenizerPath = `${folde
 
 const closeAll = async (files: ByteSource[]) => { await Promise.all(files.map(file => file.close())); };
 
-async function readText(path: string): Promise<Uint8Array> {
+async function readText(path: string, limit = JSON_LIMIT): Promise<Uint8Array> {
   const file = await openFile(path);
   try {
-    if (file.size > JSON_LIMIT) throw new BadModelFileError(path, 'size', `${file.size} bytes of JSON; at most ${JSON_LIMIT} make sense`);
+    if (file.size > limit) throw new BadModelFileError(path, 'size', `${file.size} bytes of JSON; at most ${limit} make sense`);
     return await readBytes(file, 0, file.size, 'JSON');
   } finally {
     await file.close();
@@ -140,7 +143,7 @@ function checkTokenizerSize(tokenizer: Record<string, any>, path: string, vocabS
   const ids = Array.isArray(vocab) ? [] : Object.values(vocab);
   for (const token of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) ids.push(token?.id);
   for (const id of ids) {
-    if (!Number.isInteger(id)) throw new BadModelFileError(path, 'model.vocab', `${JSON.stringify(id)} is no token id`);
+    if (!Number.isInteger(id)) throw new BadModelFileError(path, 'model.vocab', `${shown(id)} is no token id`);
     size = Math.max(size, id as number + 1);
   }
   if (size > vocabSize || vocabSize - size > vocabSize * UNUSED_SHARE) {

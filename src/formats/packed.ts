@@ -1,7 +1,7 @@
 /** The packed model file (docs/format.md): what a header must say, and the reader that checks that it does. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
 import { ALIGN, BLOCK_COLUMNS, BLOCK_PARAM_BYTES, FORMAT_VERSION, GROUP_PARAM_BYTES, SEGMENTS, TILE_ROWS, VALUE_BYTES } from '../generated/layout.js';
-import { isObject, parseJson } from './bytes.js';
+import { isObject, parseJson, shown } from './bytes.js';
 import { checkChat } from './chat.js';
 import { checkConfig } from './config.js';
 import { readSafetensorsHeader } from './safetensors.js';
@@ -148,7 +148,7 @@ export async function readPackedHeader(source: ByteSource): Promise<PackedHeader
   if (typeof metadata.lutra !== 'string') fail('__metadata__.lutra', 'is missing');
   const header = parseJson(new TextEncoder().encode(metadata.lutra), path, '__metadata__.lutra');
   if (header.version !== FORMAT_VERSION) {
-    throw new UnsupportedFormatError(path, 'version', `${JSON.stringify(header.version)}, this reader knows ${FORMAT_VERSION}`,
+    throw new UnsupportedFormatError(path, 'version', `${shown(header.version)}, this reader knows ${FORMAT_VERSION}`,
       'Update lutra, or pack the model again with this version.');
   }
   if (dataOffset % ALIGN !== 0) fail('header length', `the data begins at ${dataOffset}, not at a multiple of ${ALIGN}`);
@@ -174,7 +174,7 @@ export async function readPackedHeader(source: ByteSource): Promise<PackedHeader
       for (const key of Object.keys(want!)) compare(`${field}.${key}`, Object.hasOwn(have!, key) ? have![key] : undefined, want![key]);
       for (const key of Object.keys(have!)) if (!Object.hasOwn(want!, key)) fail(`${field}.${key}`, 'does not belong to this configuration');
     } else if (actual !== expected) {
-      fail(field, `${JSON.stringify(actual) ?? 'missing'}, but the configuration implies ${JSON.stringify(expected)}`);
+      fail(field, `${shown(actual)}, but the configuration implies ${shown(expected)}`);
     }
   }
 }
@@ -195,10 +195,10 @@ function partFormat(linear: unknown, path: string, { name, cols }: LinearShape):
   if (!isObject(part)) throw new BadModelFileError(path, `linears.${name}`, 'is missing or has no parts');
   const { layout, planes, groupSize, coding } = part;
   if (typeof layout !== 'string' || !Object.hasOwn(formats, layout)) {
-    throw new UnsupportedFormatError(path, `linears.${name}.parts.0.layout`, `unknown layout ${JSON.stringify(layout)}`, 'Update lutra, or pack the model again with this version.');
+    throw new UnsupportedFormatError(path, `linears.${name}.parts.0.layout`, `unknown layout ${shown(layout)}`, 'Update lutra, or pack the model again with this version.');
   }
   const known = formats[layout as LayoutName].some(format => format.codings.includes(coding) && format.planes.includes(planes) && format.groupSizes.includes(groupSize));
-  if (!known) throw new BadModelFileError(path, `linears.${name}.parts.0`, `layout ${layout} with ${JSON.stringify({ planes, groupSize, coding })}`);
+  if (!known) throw new BadModelFileError(path, `linears.${name}.parts.0`, `layout ${layout} with ${shown({ planes, groupSize, coding })}`);
   if (BLOCK_PARAM_BYTES[coding as CodingName] && cols % BLOCK_COLUMNS !== 0) {
     throw new BadModelFileError(path, `linears.${name}.parts.0`, `coding ${coding} has blocks of ${BLOCK_COLUMNS} columns, which ${cols} columns do not fill`);
   }

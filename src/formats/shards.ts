@@ -1,7 +1,7 @@
 /** Models in several safetensors files with an index of what is where, as Hugging Face lays them out. */
 import { BadModelFileError } from '../errors.js';
 import { ALIGN } from '../generated/layout.js';
-import { checkRange, isObject, parseJson, readBytes } from './bytes.js';
+import { checkRange, isObject, parseJson, readBytes, shown } from './bytes.js';
 import { openFile } from './files.js';
 import { readSafetensorsHeader, serialiseSafetensorsHeader } from './safetensors.js';
 import type { ByteSource, TensorInfo } from './types.js';
@@ -20,7 +20,7 @@ export async function readShardIndex(index: ByteSource): Promise<Map<string, str
   const entries: [string, unknown][] = isObject(map) ? Object.entries(map) : [], shards = new Set(entries.map(([, shard]) => shard));
   if (shards.size === 0 || shards.size > MAX_SHARDS) throw new BadModelFileError(index.name, 'weight_map', `${shards.size} shards`);
   for (const shard of shards) {
-    if (typeof shard !== 'string' || !/^[\w.-]+\.safetensors$/.test(shard)) throw new BadModelFileError(index.name, 'weight_map', `${JSON.stringify(shard)} is no file name of a shard`);
+    if (typeof shard !== 'string' || !/^[\w.-]+\.safetensors$/.test(shard)) throw new BadModelFileError(index.name, 'weight_map', `${shown(shard)} is no file name of a shard`);
   }
   return new Map(entries as [string, string][]);
 }

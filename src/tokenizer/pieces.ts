@@ -65,8 +65,10 @@ function checkId(id: unknown): number {
   throw new Error(`${JSON.stringify(id)} is no token id`);
 }
 
-/** @throws Error when an id is none */
+/** @throws Error when an id is none, or the model is of a kind whose pieces are others */
 export function readPieces({ model, added_tokens = [], decoder }: TokenizerJson): Pieces {
+  const { type = 'BPE' } = model;
+  if (type !== 'BPE') throw new Error(`its model is ${String(type).slice(0, 50)}, not BPE`);
   const decoding = steps(decoder);
   const toBytes = decoding.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
   const pieces: (string | Uint8Array | undefined)[] = [], added = new Set<number>();

@@ -1,6 +1,7 @@
 /** Text to ids and back, for one model: a library does the encoding, special tokens and bytes are this file's business. */
 import type { Tokenizer as Library } from '@huggingface/tokenizers';
 import { BadArgumentError, BadModelFileError } from '../errors.js';
+import { parseJson } from '../formats/bytes.js';
 import type { ModelConfig } from '../formats/types.js';
 import type { TokenizeOptions } from '../runtime/types.js';
 import { AddedTokens, type Foreign } from './added-tokens.js';
@@ -30,9 +31,8 @@ export class Tokenizer {
    */
   constructor(bytes: Uint8Array, config: Pick<ModelConfig, 'vocabSize' | 'bosId' | 'addBos'>, file: string, template?: string) {
     const bad = (problem: string, hint?: string) => new BadModelFileError(file, 'tokenizer', problem, hint);
-    let json: TokenizerJson;
+    const json = parseJson(bytes, file, 'tokenizer') as TokenizerJson;
     try {
-      json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as TokenizerJson;
       checkPatterns(json);
       this.#pieces = readPieces(json);
       this.#added = new AddedTokens(json, template);

@@ -1,10 +1,11 @@
 // serial
-import { suite } from 'uvu';
+/** Chat templates that do more than they should. */
 import * as assert from 'uvu/assert';
 import { ChatTemplate } from '../../src/chat/conversation.js';
 import { checkChat } from '../../src/formats/chat.js';
+import { chatml } from '../chat/templates.js';
+import { measure, type Attack } from './measured.js';
 
-const test = suite('hostile chat templates');
 const nested = (depth: number, open: string, inner: string, close: string) => open.repeat(depth) + inner + close.repeat(depth);
 
 const bombs: Record<string, string> = {
@@ -54,30 +55,17 @@ const bombs: Record<string, string> = {
 /** Strange, and harmless: they may also be run to their end. */
 const harmless = ['tabs before tags', 'an endless sum', 'deep blocks', 'an unknown statement'];
 
-for (const [name, template] of Object.entries(bombs)) {
-  test(`${name}: a typed error, or an end, within 2 s and 64 MiB`, () => {
-    globalThis.gc?.();
-    const before = process.memoryUsage(), begin = process.cpuUsage();
-    let error: any;
-    try {
-      new ChatTemplate({ template, tokens: {} }, ['<|im_end|>'], 'model.gguf').write([{ role: 'user', content: 'Hello' }], true);
-    } catch (caught) {
-      error = caught;
+const run = (template: string) => new ChatTemplate({ template, tokens: {} }, ['<|im_end|>'], 'model.gguf').write([{ role: 'user', content: 'Hello' }], true);
+const attacks = Object.entries(bombs).map(([name, template]): Attack => ({
+  name, code: harmless.includes(name) ? [null, 'CHAT_TEMPLATE'] : 'CHAT_TEMPLATE', read: () => { run(template); },
+}));
+
+await measure('hostile chat templates', import.meta.url, attacks, () => { run(chatml); }, test => {
+  test('what a file may say of its chats', () => {
+    for (const chat of [null, 3, [], {}, { template: 3, tokens: {} }, { template: 'x'.repeat(200_000), tokens: {} }, { template: '', tokens: [] }, { template: '' },
+      { template: '', tokens: { bos_token: 3 } }, { template: '', tokens: { bos_token: 'x'.repeat(1000) } }, { template: '', tokens: { messages: '' } },
+      { template: '', tokens: { __proto__x: '' } }, JSON.parse('{ "template": "", "tokens": { "__proto__": "x" } }')]) {
+      assert.throws(() => checkChat(chat, 'file'), (error: any) => error.code === 'BAD_MODEL_FILE' && error.field.startsWith('chat.'), JSON.stringify(chat)?.slice(0, 100));
     }
-    const seconds = process.cpuUsage(begin).user / 1e6, after = process.memoryUsage();
-    if (!error) assert.ok(harmless.includes(name), 'accepted');
-    else assert.ok(error.code === 'CHAT_TEMPLATE' && error.message.startsWith('model.gguf: ') && error.message.length < 1000 && error.hint, error.stack);
-    assert.ok(seconds < 2, `${seconds} s`);
-    assert.ok(after.heapUsed + after.external - before.heapUsed - before.external < 64 * 2 ** 20, `${Math.round((after.heapUsed - before.heapUsed) / 2 ** 20)} MiB`);
   });
-}
-
-test('what a file may say of its chats', () => {
-  for (const chat of [null, 3, [], {}, { template: 3, tokens: {} }, { template: 'x'.repeat(200_000), tokens: {} }, { template: '', tokens: [] }, { template: '' },
-    { template: '', tokens: { bos_token: 3 } }, { template: '', tokens: { bos_token: 'x'.repeat(1000) } }, { template: '', tokens: { messages: '' } },
-    { template: '', tokens: { __proto__x: '' } }, JSON.parse('{ "template": "", "tokens": { "__proto__": "x" } }')]) {
-    assert.throws(() => checkChat(chat, 'file'), (error: any) => error.code === 'BAD_MODEL_FILE' && error.field.startsWith('chat.'), JSON.stringify(chat)?.slice(0, 100));
-  }
 });
-
-test.run();

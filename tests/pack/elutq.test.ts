@@ -14,50 +14,23 @@ import { Packers } from '../../src/pack/packers.js';
 import { MemorySink } from '../../src/pack/sink.js';
 import { bytesSource } from '../../src/platform/platform.js';
 import { decodeRows, halfToNumber } from '../assembly/reference.js';
-import { hfConfig, hfFolder, llamaTensors, tokenizerJson } from '../formats/hf-folder.js';
+import { bytes, elutqConfig, elutqFiles, elutqLayers, halves, random } from '../formats/elutq-folder.js';
+import { hfFolder, llamaTensors } from '../formats/hf-folder.js';
 
 const test = suite('ELUTQ');
 const { fround } = Math;
 const root = mkdtempSync(join(tmpdir(), 'lutra-'));
 test.after(() => rmSync(root, { recursive: true }));
 
-const config = {
-  ...hfConfig, hidden_size: 128, intermediate_size: 160, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 32, num_hidden_layers: 2, torch_dtype: 'float16',
-};
-/** Folder, rows, columns, planes, group size: every number of planes, groups that have kernels. */
-const layers: [string, number, number, number, number][] = [
-  ['self_attn.q_proj', 128, 128, 2, 32], ['self_attn.k_proj', 64, 128, 4, 64], ['self_attn.v_proj', 64, 128, 3, 128], ['self_attn.o_proj', 128, 128, 2, 32],
-  ['mlp.gate_proj', 160, 128, 1, 64], ['mlp.up_proj', 160, 128, 2, 64], ['mlp.down_proj', 128, 160, 2, 32],
-];
-
-let state = 1;
-const random = () => (state = Math.imul(state, 1664525) + 1013904223 >>> 0) >>> 8;
-const bytes = (count: number) => Uint8Array.from({ length: count }, random);
-/** Halves between 2^-7 and 2^-3, of either sign. */
-const halves = (count: number) => new Uint8Array(Uint16Array.from({ length: count }, () => (random() & 0x8000) | 0x2000 + (random() & 0x0fff)).buffer);
-
 function write(folder: string, name: string, content: Uint8Array | object): void {
   mkdirSync(dirname(join(folder, name)), { recursive: true });
   writeFileSync(join(folder, name), content instanceof Uint8Array ? content : JSON.stringify(content));
 }
 
-/** A folder with random numbers, without the group size, as the exporter writes it. */
+/** A folder with random numbers. */
 function makeFolder(name: string, tied = true): string {
-  const folder = join(root, name), dim = config.hidden_size;
-  write(folder, 'config.json', { ...config, tie_word_embeddings: tied });
-  write(folder, 'tokenizer.json', tokenizerJson);
-  for (const file of tied ? ['shared_embed_lm_head.bin'] : ['embed_tokens.bin', 'lm_head.bin']) write(folder, file, halves(config.vocab_size * dim));
-  write(folder, 'final_rmsnorm_weight.bin', halves(dim));
-  for (let i = 0; i < config.num_hidden_layers; i++) {
-    for (const norm of ['input', 'post_attention']) write(folder, `${i}/${norm}_layernorm_weight.bin`, halves(dim));
-    for (const [layer, rows, cols, planes, groupSize] of layers) {
-      const at = `${i}/${layer}`, groups = cols / groupSize;
-      write(folder, `${at}/w_quant.bin`, bytes(planes * rows * cols / 8));
-      write(folder, `${at}/w_scale.bin`, halves(planes * rows * groups));
-      write(folder, `${at}/w_zero.bin`, halves(rows * groups));
-      write(folder, `${at}/weight_config.json`, { weight_data_len: planes * rows * cols / 8, base_bit: planes, use_sparse: false, in_channel: cols, out_channel: rows, has_bias: false });
-    }
-  }
+  const folder = join(root, name);
+  for (const [file, content] of Object.entries(elutqFiles(tied))) write(folder, file, content);
   return folder;
 }
 
@@ -74,7 +47,7 @@ async function packed(path: string, options: PackOptions = {}): Promise<Uint8Arr
 
 /** A weight by the format's definition: z + s_0 b_0 + s_1 b_1 … */
 function weight(folder: string, layer: string, r: number, k: number): number {
-  const [, rows, cols, planes, groupSize] = layers.find(([name]) => layer.endsWith(name))!, groups = cols / groupSize, g = Math.floor(k / groupSize);
+  const [, rows, cols, planes, groupSize] = elutqLayers.find(([name]) => layer.endsWith(name))!, groups = cols / groupSize, g = Math.floor(k / groupSize);
   const file = (name: string) => readFileSync(join(folder, layer, name));
   const half = (buffer: Buffer, i: number) => halfToNumber(buffer.readUInt16LE(2 * i));
   let w = half(file('w_zero.bin'), r * groups + g);
@@ -101,7 +74,7 @@ test('packed as they are: the weights of the definition', async () => {
     const names: Record<string, string> = { 'attn.q': 'self_attn.q_proj', 'attn.k': 'self_attn.k_proj', 'attn.v': 'self_attn.v_proj', 'attn.o': 'self_attn.o_proj', 'ffn.gate': 'mlp.gate_proj', 'ffn.down': 'mlp.down_proj' };
     for (const [name, layer] of Object.entries(names)) {
       const { rows, cols, parts, rowScale } = linears[`layers.1.${name}`]!, tensor = (one: string) => file.slice(dataOffset + tensors[one]!.begin, dataOffset + tensors[one]!.end);
-      const [, , , planes, groupSize] = layers.find(([one]) => one === layer)!;
+      const [, , , planes, groupSize] = elutqLayers.find(([one]) => one === layer)!;
       assert.equal([parts[0]!.layout, parts[0]!.planes, parts[0]!.groupSize, parts[0]!.coding], ['planes', planes, groupSize, 'f16']);
       const weights = decodeRows(parts[0]!, parts.map(part => tensor(part.tensor)), tensor(rowScale), rows, cols, parts.length > 1);
       for (let i = 0; i < 40; i++) {
@@ -128,7 +101,7 @@ test('written again: the same numbers, byte for byte, and the same packed file',
 });
 
 test('a model that was quantised here: exported, imported, the same logits bit for bit', async () => {
-  const source = hfFolder(config, llamaTensors(config));
+  const source = hfFolder(elutqConfig, llamaTensors(elutqConfig));
   try {
     const ids = Array.from({ length: 20 }, (_, i) => i * 7 % 40);
     const score = async (file: Uint8Array) => {
@@ -185,7 +158,7 @@ test('broken folders: typed errors that name the file', async () => {
     ['a scale that is no number', `${layer}/w_zero.bin`, nan, BadModelFileError],
     ['a norm too long', '0/input_layernorm_weight.bin', halves(129), BadModelFileError],
     ['an embedding of half a row', 'shared_embed_lm_head.bin', halves(40 * 128 - 64), BadModelFileError],
-    ['a million layers', 'config.json', { ...config, num_hidden_layers: 1e6 }, BadModelFileError],
+    ['a million layers', 'config.json', { ...elutqConfig, num_hidden_layers: 1e6 }, BadModelFileError],
     ['norms with biases', '1/rmsnorm_bias.bin', halves(128), UnsupportedFormatError],
     ['a file that is missing', `${layer}/w_scale.bin`, null, LutraError],
   ];
@@ -204,7 +177,7 @@ test('broken folders: typed errors that name the file', async () => {
 });
 
 test('what cannot be exported is refused, and leaves nothing behind', async () => {
-  const source = hfFolder(config, llamaTensors(config)), out = join(root, 'refused');
+  const source = hfFolder(elutqConfig, llamaTensors(elutqConfig)), out = join(root, 'refused');
   try {
     const file = await packed(source.path, { bits: 2 });
     const refused = async (type: new (...args: any[]) => Error, action: () => Promise<unknown>) => {
