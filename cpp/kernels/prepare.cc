@@ -65,10 +65,12 @@ void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begi
 
 namespace {
 
-// Together: columns whose entries share a byte; Bias: what is added to an entry; most: the largest entry (reference/prepare.cc).
+// Together: columns whose entries share a byte; most: the largest entry; Bias, down: what is added to an entry and taken off
+// before rounding; unit of the sums (reference/prepare.cc).
 template <uint32_t Together, uint32_t Bias>
-LUTRA_INLINE void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t end, float most) {
+LUTRA_INLINE void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t end, float most, float down, float unit) {
   const uint32_t quads = a.groupSize / 4;
+  const V lowered = splat(down);
   const V s0 = wasm_f32x4_make(-1, 1, -1, 1), s1 = wasm_f32x4_make(-1, -1, 1, 1);
   // Adding 1.5 * 2^23 + bias rounds to even and leaves the integer + bias in the low bits.
   const V magic = splat(12582912.0f + static_cast<float>(Bias));
@@ -86,16 +88,16 @@ LUTRA_INLINE void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin
     }
     const float d = (lane0(peaks) * 0.5f) / most, inverse = reciprocal(d), sum = joinedV(s);
     const uint32_t at = g * a.m + m;
-    a.scale[at] = d < kTiny ? 0.0f : d;
+    a.scale[at] = d < kTiny ? 0.0f : unit * d;
     a.sum[at] = sum;
-    a.sumq[at] = static_cast<int32_t>(nearest(sum * inverse));
+    a.sumq[at] = static_cast<int32_t>(nearest(sum * (inverse / unit)));
     const V half = splat(0.5f * inverse);
     uint8_t* table = a.table + at * quads * 16;
     for (uint32_t t = 0; t < quads; t++) {
       const V q = mul(load(v + t * 4), half);
       const V q0 = wasm_i32x4_shuffle(q, q, 0, 0, 0, 0), q1 = wasm_i32x4_shuffle(q, q, 1, 1, 1, 1);
       const V q2 = wasm_i32x4_shuffle(q, q, 2, 2, 2, 2), q3 = wasm_i32x4_shuffle(q, q, 3, 3, 3, 3);
-      const V low = add(mul(q0, s0), mul(q1, s1)), both = add(q3, q2), differ = sub(q3, q2);
+      const V low = sub(add(mul(q0, s0), mul(q1, s1)), lowered), both = add(q3, q2), differ = sub(q3, q2);
       const V e0 = add(sub(low, both), magic), e1 = add(sub(low, differ), magic);
       const V e2 = add(add(low, differ), magic), e3 = add(add(low, both), magic);
       const V lower = wasm_i16x8_shuffle(e0, e1, 0, 2, 4, 6, 8, 10, 12, 14), upper = wasm_i16x8_shuffle(e2, e3, 0, 2, 4, 6, 8, 10, 12, 14);
@@ -106,8 +108,8 @@ LUTRA_INLINE void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin
 
 }  // namespace
 
-void prepareLut7(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut<8, 64>(x, m, a, begin, end, 126.0f); }
-void prepareLut8(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut<4, 128>(x, m, a, begin, end, 126.5f); }
+void prepareLut7(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut<8, 64>(x, m, a, begin, end, 126.0f, 0.125f, 2.0f); }
+void prepareLut8(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut<4, 128>(x, m, a, begin, end, 126.5f, 0.0f, 1.0f); }
 
 void prepareExact(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {
   const uint32_t quads = a.groupSize / 4;

@@ -64,8 +64,8 @@ void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begi
 namespace {
 
 // Tables of rounded sums. With d = max over `together` columns of sum|x| / 2 / most, entry e of a quad is
-// round(sum +-x_j / (2 d)) + bias.
-void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t end, uint32_t together, float most, int32_t bias) {
+// round(sum +-x_j / (2 d) - down) + bias; sums over the group are in units of `unit` d.
+void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t end, uint32_t together, float most, int32_t bias, float down, float unit) {
   const uint32_t quads = a.groupSize / kQuad;
   for (uint32_t g = begin; g < end; g++) {
     const float* v = x + g * a.groupSize;
@@ -81,14 +81,14 @@ void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t en
     }
     const float d = (peak * 0.5f) / most, inverse = reciprocal(d), half = 0.5f * inverse, sum = joined(s);
     const uint32_t at = g * a.m + m;
-    a.scale[at] = d < kTiny ? 0.0f : d;
+    a.scale[at] = d < kTiny ? 0.0f : unit * d;
     a.sum[at] = sum;
-    a.sumq[at] = static_cast<int32_t>(nearest(sum * inverse));
+    a.sumq[at] = static_cast<int32_t>(nearest(sum * (inverse / unit)));
     for (uint32_t t = 0; t < quads; t++) {
       float q[4];
       for (uint32_t j = 0; j < 4; j++) q[j] = v[t * kQuad + j] * half;
       for (uint32_t e = 0; e < 16; e++) {
-        const float low = (e & 1 ? q[0] : -q[0]) + (e & 2 ? q[1] : -q[1]);
+        const float low = ((e & 1 ? q[0] : -q[0]) + (e & 2 ? q[1] : -q[1])) - down;
         const float high = (e & 8 ? q[3] : -q[3]) + (e & 4 ? q[2] : -q[2]);
         a.table[(at * quads + t) * 16 + e] = static_cast<uint8_t>(static_cast<int32_t>(nearest(low + high)) + bias);
       }
@@ -98,9 +98,10 @@ void prepareLut(const float* x, uint32_t m, Acts& a, uint32_t begin, uint32_t en
 
 }  // namespace
 
-// The two entries of an octet sum to 128 + [-127, 127], which fits a byte.
-void prepareLut7(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut(x, m, a, begin, end, kOctet, 126.0f, 64); }
-void prepareLut8(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut(x, m, a, begin, end, kQuad, 126.5f, 128); }
+// The two entries of an octet sum to 128 + [-127, 127], which fits a byte. Averages of two octets are half the sum, hence
+// the unit, and by 1/4 too large at the mean, which is 1/8 for each of the four entries.
+void prepareLut7(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut(x, m, a, begin, end, kOctet, 126.0f, 64, 0.125f, 2.0f); }
+void prepareLut8(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) { prepareLut(x, m, a, begin, end, kQuad, 126.5f, 128, 0.0f, 1.0f); }
 
 // int8 values per group, d = absmax / 127. The tables hold sums of +-q, twice the {0,1} sums, hence d / 2.
 void prepareExact(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {

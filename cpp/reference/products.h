@@ -45,20 +45,31 @@ inline Small smallOf(const uint8_t* p, Coding coding, uint32_t r) {
 
 inline float half(const uint8_t* p, uint32_t i) { return halfToFloat(reinterpret_cast<const uint16_t*>(p)[i]); }
 
-// Sum over a group of the table entries that the bits of one plane select.
+// Sum over a group of the table entries that the bits of one plane select. Rounded tables (prepare.cc) are summed by
+// averages, which are rounded up:
+//   lut7  of the sums of two octets
+//   lut8  of the two entries of an octet, taken twice, less 1/2, by which they are too large at the mean; in the highest
+//         plane both entries by themselves
 inline int32_t lookUp(const uint8_t* codes, uint32_t planes, uint32_t plane, uint32_t r, const Acts& a, uint32_t g, uint32_t m) {
+  const auto entry = [&](uint32_t quad) -> int32_t {
+    const uint32_t e = codes[(quad / 2 * planes + plane) * TILE_ROWS + byteOfRow(r)] >> quad % 2 * 4 & 15;
+    const uint8_t* table = a.table + ((g * a.m + m) * (a.groupSize / 4) + quad) * tableBytes(a.prep);
+    return isExact(a.prep) ? (table[e] | table[16 + e] << 7) - 512 : table[e];
+  };
+  const auto octet = [&](uint32_t quad) { return (entry(quad) + entry(quad + 1)) & 255; };  // an entry alone may leave the byte
+  const auto average = [](int32_t x, int32_t y) { return (x + y + 1) / 2 - 128; };
   const uint32_t quads = a.groupSize / 4;
   int32_t sum = 0;
-  for (uint32_t o = 0; o < a.groupSize / 8; o++) {
-    const uint32_t byte = codes[(o * planes + plane) * TILE_ROWS + byteOfRow(r)];
-    for (uint32_t half = 0; half < 2; half++) {
-      const uint32_t e = byte >> (4 * half) & 15, t = (g * a.m + m) * quads + 2 * o + half;
-      if (isExact(a.prep)) sum += (a.table[t * 32 + e] | a.table[t * 32 + 16 + e] << 7) - 512;
-      else if (a.prep == Prep::lut7) sum += static_cast<int8_t>(a.table[t * 16 + e] - 64);  // an entry alone may leave the byte
-      else sum += a.table[t * 16 + e] - 128;
-    }
+  if (a.prep == Prep::lut7) {
+    for (uint32_t q = 0; q < quads; q += 4) sum += average(octet(q), octet(q + 2));
+    return sum;
   }
-  return sum;
+  const bool averaged = a.prep == Prep::lut8 && plane + 1 < planes;
+  for (uint32_t q = 0; q < quads; q += 2) {
+    if (averaged) sum += 2 * average(entry(q), entry(q + 1));
+    else sum += entry(q) + entry(q + 1) - (isExact(a.prep) ? 0 : 256);
+  }
+  return averaged ? sum - static_cast<int32_t>(quads / 4) : sum;
 }
 
 }  // namespace lutra::reference
