@@ -100,7 +100,7 @@ class LoadedModel {
     const { threads = 'auto', crew = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
     if (threads !== 'auto') whole('threads', threads, 1, 1024);
     if (!['auto', 'simd', 'relaxed'].includes(variant)) throw new BadArgumentError('variant', `${variant} is not known`, 'Use auto, simd or relaxed.');
-    if (!['auto', 'shared', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared or single.');
+    if (!['auto', 'shared', 'private', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared, private or single.');
     whole('maxSessions', maxSessions, 1, 1024);
     const { source, header } = await openPacked(from, options, inPhases(onProgress), signal);
     try {
