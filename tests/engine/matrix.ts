@@ -49,25 +49,21 @@ export async function runMatrix(paths: readonly string[]): Promise<Record<string
   const outcomes: Record<string, string> = {};
   for (const model of [...everyFormat(), ...await Promise.all(paths.map(openModel))]) {
     const ways: Partial<EngineOptions>[] = tiers.flatMap(variant => [1, 2, 3, 4].map(threads => ({ variant, threads })));
-    const sliced: Partial<EngineOptions>[] = [2, 3, 4].map(threads => ({ crew: 'private', threads, variant: tiers[threads % tiers.length]! }));
-    for (const way of [...ways, { reference: true }, { reference: true, threads: 3 }, ...sliced]) {
+    for (const way of [...ways, { reference: true }, { reference: true, threads: 3 }]) {
       const options = { ...defaults, ...way }, engine = await createEngine(model.source, model.header, options);
-      const shared = options.threads as number > 1 && options.crew !== 'private', what = `${model.name}: ${JSON.stringify(way)}`;
+      const shared = options.threads as number > 1, what = `${model.name}: ${JSON.stringify(way)}`;
       try {
         const { wasm, crew, threads, level, kernels } = engine.info;
         assert.equal({ wasm, crew, threads, level }, {
-          wasm: `${options.variant}${shared ? '-shared' : ''}`, crew: options.crew ?? (shared ? 'shared' : 'single'), threads: options.threads, level: options.reference ? 'reference' : 'kernels',
+          wasm: `${options.variant}${shared ? '-shared' : ''}`, crew: shared ? 'shared' : 'single', threads: options.threads, level: options.reference ? 'reference' : 'kernels',
         }, what);
         const { layout, planes, coding } = model.header.linears['layers.0.attn.q']!.parts[0]!;
         const name = layout === 'planes' || layout === 'uniform' ? `${layout}${planes}-${coding}-` : coding === 'none' ? layout : `${layout}-${coding}`;
         assert.ok(Object.keys(kernels).some(kernel => kernel.startsWith(name)), `${what}: ${Object.keys(kernels)}`);
 
-        // A slice's keys and values are those of its heads alone.
-        const known = (all: string) => options.crew === 'private' ? all.slice(0, all.lastIndexOf(' ')) : all;
-        const expected = outcomes[model.name] ??= await outcome(engine);
-        assert.is(known(await outcome(engine)), known(expected), what);
+        assert.is(await outcome(engine), outcomes[model.name] ??= await outcome(engine), what);
         // What `auto` does when one thread is the fastest.
-        if (shared && options.threads === 2) (engine.crew as Threads).active = 1, assert.is(await outcome(engine), outcomes[model.name], `${what}, one at work`);
+        if (options.threads === 2) (engine.crew as Threads).active = 1, assert.is(await outcome(engine), outcomes[model.name], `${what}, one at work`);
       } finally {
         await engine.dispose();
       }
