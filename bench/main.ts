@@ -29,6 +29,7 @@ Of what
   --shape NAME     ${Object.keys(shapes).join(', ')}, random weights             (1.1b)
   --bits N         1, 2, 3, 4, 8, ternary                            (2)
   --group N        32, 64, 128                                       (128; 64 with 4 bits)
+  --head N         bits of Lutra's output matrix: 4, 8; the peers' has Q6_K (8)
   --model FILE     this model instead: packed, or GGUF, which the peers run too
 
 How
@@ -51,7 +52,7 @@ Example: npm run bench -- --peers --shape 134m --bits ternary --html bench.html`
 
 const { values } = parseArgs({ options: {
   peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
-  shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, model: { type: 'string' },
+  shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, head: { type: 'string', default: '8' }, model: { type: 'string' },
   threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '7' }, minutes: { type: 'string', default: '8' },
   prompt: { type: 'string', default: '32' }, generate: { type: 'string', default: '16' }, variant: { type: 'string', default: 'auto' },
   keep: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, save: { type: 'string' }, from: { type: 'string', multiple: true, default: [] },
@@ -184,7 +185,7 @@ async function main(): Promise<void> {
     save();
   }
   if (measures && (values.depth || !values.kernels)) {
-    const model = values.model ? await fileModel(values.model) : syntheticModel(values.shape, shape, values.bits, Number(values.group ?? (values.bits === '4' ? 64 : 128)), values.keep);
+    const model = values.model ? await fileModel(values.model) : syntheticModel(values.shape, shape, values.bits, Number(values.group ?? (values.bits === '4' ? 64 : 128)), values.head, values.keep);
     try {
       if (values.depth) report.depth.push(await measureDepth(model, values.depth.split(',').map(Number)));
       else report.endToEnd.push(await measureEndToEnd(model, report));
