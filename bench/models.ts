@@ -24,13 +24,13 @@ export interface BenchModel {
 
 const counterparts: Record<string, string> = { 2: 'Q2_K', 3: 'Q3_K', 4: 'Q4_0', 8: 'Q8_0', ternary: 'TQ2_0' };
 
-export function syntheticModel(name: string, shape: Shape, bits: string, groupSize: number, keep: boolean): BenchModel {
-  const { header, source } = synthetic(shape, bits, groupSize), type = counterparts[bits];
+export function syntheticModel(name: string, shape: Shape, bits: string, groupSize: number, headBits: string, keep: boolean): BenchModel {
+  const { header, source } = synthetic(shape, bits, groupSize, headBits), type = counterparts[bits];
   const folder = join(tmpdir(), 'lutra-bench'), path = join(folder, `${name}-${type}.gguf`);
   const remove = () => { if (!keep) rmSync(path, { force: true }); };
   process.once('exit', remove);
   return {
-    name: `${name} shape`, format: bits === 'ternary' ? 'ternary' : bits === '8' ? '8 bits' : `${bits} bits g${groupSize}`, weights: streamed(header).weights, source, header,
+    name: `${name} shape`, format: `${bits === 'ternary' ? 'ternary' : bits === '8' ? '8 bits' : `${bits} bits g${groupSize}`}${headBits === '4' ? ', head 4' : ''}`, weights: streamed(header).weights, source, header,
     ...(type && { gguf: async () => {
       mkdirSync(folder, { recursive: true });
       await writeGguf(path, shape, type);

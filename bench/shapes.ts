@@ -21,12 +21,12 @@ export function formatOf(bits: string, groupSize: number): PartFormat {
 const int8: PartFormat = { layout: 'int8', planes: 0, groupSize: 0, coding: 'none' };
 
 /** A packed model that exists only as a header and a rule for its bytes. */
-export function synthetic(shape: Shape, bits: string, groupSize: number): { header: PackedHeader; source: ByteSource } {
+export function synthetic(shape: Shape, bits: string, groupSize: number, headBits: string): { header: PackedHeader; source: ByteSource } {
   const config: ModelConfig = {
     architecture: 'llama', ...shape, headDim: shape.dim / shape.nHeads, contextLength: 8192, normEps: 1e-5, ropeTheta: 10000, ropeScaling: null, slidingWindow: null,
     activation: 'silu', tiedHead: false, bosId: 1, eosIds: [2], addBos: true,
   };
-  const plan = planPacked(config, new Set(), 64, ({ name }) => name === 'embedding' || name === 'head' ? int8 : formatOf(bits, groupSize));
+  const plan = planPacked(config, new Set(), 64, ({ name }) => name === 'embedding' ? int8 : name === 'head' ? formatOf(headBits, 128) : formatOf(bits, groupSize));
   const header: PackedHeader = { version: 1, config, linears: plan.linears, tensors: Object.fromEntries(plan.tensors), dataOffset: 0, dataBytes: plan.dataBytes, provenance: {} };
 
   // Row scales that keep activations near 1, so that no denormal or overflow spoils the timing; norms are 1.

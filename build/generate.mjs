@@ -69,7 +69,10 @@ ${structs.map(s => `export const sizeOf${s.name} = ${s.size};
 export interface ${s.name}Fields { ${s.fields.map(f => `${f.name}: ${f.type.ts}`).join('; ')} }
 export function write${s.name}(view: DataView, at: number, value: ${s.name}Fields): void {
 ${s.fields.map(f => `  view.${f.type.set}(at + ${f.at}, value.${f.name}, true);`).join('\n')}
-}`).join('\n\n')}
+}
+export const read${s.name} = (view: DataView, at: number): ${s.name}Fields => ({
+${s.fields.map(f => `  ${f.name}: view.${f.type.set.replace('set', 'get')}(at + ${f.at}, true),`).join('\n')}
+});`).join('\n\n')}
 `;
 
 const as = `${header}

@@ -37,6 +37,8 @@ LUTRA_EXPORT uint32_t begin(const Row* rows, uint32_t m) {
   return forwardSteps();
 }
 LUTRA_EXPORT uint32_t run(uint32_t from, uint32_t to, uint32_t threads) { return crewRun(from, to, threads); }
+// What the host has to exchange with other memories after a step; null: nothing.
+LUTRA_EXPORT const Exchange* exchange(uint32_t step) { return exchangeAfter(step); }
 
 LUTRA_EXPORT void follow(uint32_t rank) { crewFollow(rank); }
 LUTRA_EXPORT void dismiss() { crewDismiss(); }

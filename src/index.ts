@@ -5,7 +5,7 @@ export type {
 } from './runtime/types.js';
 export type { ChatMessage, TemplateVariables } from './chat/conversation.js';
 export { environment, type Environment } from './engine/environment.js';
-export type { Crew, EngineInfo } from './engine/types.js';
+export type { CrewName as Crew, EngineInfo } from './engine/types.js';
 export type { ModelConfig } from './formats/types.js';
 export {
   BadArgumentError, BadModelFileError, ChatTemplateError, ContextFullError, DisposedError, DownloadError, EngineCrashError, EnvironmentError, FileAccessError, LutraError, OutOfMemoryError,

@@ -17,8 +17,7 @@ struct State {
   Row rows[MAX_ROWS];
   uint32_t m;        // rows of this pass
   uint32_t wanted[MAX_ROWS], nWanted;  // rows whose logits are wanted
-  uint32_t headRows;  // q: nHeads * headDim
-  uint32_t kvRows;    // k, v: nHeadsKv * headDim
+  uint32_t headRows;  // what attention gives and o reads: nHeads * headDim
   uint32_t ldWide;    // longest of the vectors below, padded
   float *x, *q, *k, *v, *attended, *gate, *up, *rope, *logits, *partial;
   double* frequencies;   // of RoPE: [headDim / 2]
@@ -47,8 +46,9 @@ constexpr uint32_t kPadTiles = kVectorPad / TILE_ROWS;
 uint32_t headGroup(const Model& model) { return model.nHeads / model.nHeadsKv * model.headDim; }
 
 // Where the next product's input can be prepared piece by piece, whoever made a piece does it: two joins less.
+// With slices the input is exchanged first.
 void chooseStages(State& s, const Model& model) {
-  bool out = true, down = true;
+  bool out = !model.sliced, down = !model.sliced;
   for (uint32_t l = 0; l < model.nLayers; l++) {
     const Layer& y = model.layers[l];
     out = out && !y.attnSubNorm && s.acts.divisible(s.acts.mask(*y.o), headGroup(model));
@@ -70,8 +70,7 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   Arena arena{base};
   s.model = &model;
   s.headRows = model.nHeads * model.headDim;
-  s.kvRows = model.nHeadsKv * model.headDim;
-  s.ldWide = padded(max(max(model.dim, model.hiddenDim), max(s.headRows, s.kvRows)));
+  s.ldWide = padded(max(max(model.dim, model.hiddenDim), s.headRows));
   s.ldScores = roundUp(model.contextLength, KV_BLOCK);
   s.ldLogits = padded(model.vocabSize);
   for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldWide);
@@ -86,10 +85,13 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   return arena.at - base;
 }
 
-// KV cache of a session: [layer][KV head][block of positions].
+// Heads computed here: of a slice's q or k and v, counted from its first.
+uint32_t headsOf(const State& s, const Linear& l) { return l.rows / s.model->headDim; }
+
+// KV cache of a session: [layer][KV head of this slice][block of positions].
 float* kvOf(const State& s, const Row& row, uint32_t layer, uint32_t head) {
   const size_t blocks = roundUp(s.model->contextLength, KV_BLOCK) / KV_BLOCK;
-  return row.kv + (layer * s.model->nHeadsKv + head) * blocks * kvBlockFloats(s.model->headDim);
+  return row.kv + (layer * headsOf(s, *s.model->layers[layer].k) + head) * blocks * kvBlockFloats(s.model->headDim);
 }
 
 void storeKv(const State& s, uint32_t m, uint32_t layer, uint32_t head) {
@@ -129,7 +131,8 @@ void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float*
     const Range tiles = pieces[piece];
     apply(w, s, acts, l, y, tiles);
     for (uint32_t m = 0; m < s.m; m++) {
-      for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) s.x[m * s.ldWide + i] += y[m * s.ldWide + i];
+      float* x = s.x + m * s.ldWide + l.firstRow;
+      for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) x[i] += y[m * s.ldWide + i];
     }
   });
 }
@@ -141,7 +144,7 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
   const uint32_t headDim = model.headDim;
   uint32_t unit = TILE_ROWS;
   while (unit % headDim) unit += TILE_ROWS;
-  const Pieces q = Pieces::of(s.headRows, unit / TILE_ROWS, w.ranks), kv = Pieces::of(s.kvRows, unit / TILE_ROWS, w.ranks);
+  const Pieces q = Pieces::of(y.q->rows, unit / TILE_ROWS, w.ranks), kv = Pieces::of(y.k->rows, unit / TILE_ROWS, w.ranks);
   // Calls work(vector, head) for the heads whose rows are in `tiles`.
   const auto eachHead = [&](Range tiles, uint32_t heads, auto work) {
     for (uint32_t m = 0; m < s.m; m++) {
@@ -156,12 +159,12 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
   w.eachPiece(q.count() + kv.count(), [&](uint32_t piece) {
     if (piece < q.count()) {
       apply(w, s, s.acts, *y.q, s.q, q[piece]);
-      eachHead(q[piece], model.nHeads, [&](uint32_t m, uint32_t h) { rotate(s.q, y.qNorm, m, h); });
+      eachHead(q[piece], headsOf(s, *y.q), [&](uint32_t m, uint32_t h) { rotate(s.q, y.qNorm, m, h); });
     } else {
       const Range tiles = kv[piece - q.count()];
       apply(w, s, s.acts, *y.k, s.k, tiles);
       apply(w, s, s.acts, *y.v, s.v, tiles);
-      eachHead(tiles, model.nHeadsKv, [&](uint32_t m, uint32_t h) {
+      eachHead(tiles, headsOf(s, *y.k), [&](uint32_t m, uint32_t h) {
         rotate(s.k, y.kNorm, m, h);
         storeKv(s, m, layer, h);
       });
@@ -172,13 +175,14 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
 // Query heads that share a KV head are computed together, so that it is read from memory once.
 void attention(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
-  const uint32_t group = model.nHeads / model.nHeadsKv, mask = s.acts.mask(*model.layers[layer].o);
+  const Layer& y = model.layers[layer];
+  const uint32_t group = model.nHeads / model.nHeadsKv, heads = headsOf(s, *y.k), mask = s.acts.mask(*y.o);
   const bool fused = !has(s, Stage::outInput);
-  w.eachPiece(s.m * model.nHeadsKv, [&](uint32_t piece) {
-    const uint32_t m = piece / model.nHeadsKv, kvHead = piece % model.nHeadsKv;
+  w.eachPiece(s.m * heads, [&](uint32_t piece) {
+    const uint32_t m = piece / heads, kvHead = piece % heads;
     for (uint32_t h = kvHead * group; h < (kvHead + 1) * group; h++) {
       const size_t at = m * s.ldWide + h * model.headDim;
-      w.ops.attend(s.attended + at, s.q + at, kvOf(s, s.rows[m], layer, kvHead), s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
+      w.ops.attend(s.attended + y.q->firstRow + at, s.q + at, kvOf(s, s.rows[m], layer, kvHead), s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
     }
     if (fused) {
       const uint32_t begin = kvHead * headGroup(model);
@@ -200,14 +204,15 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
     case Stage::ffnInput: return prepare(w, s, s.acts, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
     case Stage::gateUp: {
       const bool fused = !has(s, Stage::downInput);
-      const Pieces pieces = Pieces::of(model.hiddenDim, fused ? kPadTiles : 1, w.ranks);
+      const Pieces pieces = Pieces::of(y.gate->rows, fused ? kPadTiles : 1, w.ranks);
+      float *const gate = s.gate + y.gate->firstRow, *const up = s.up + y.up->firstRow;
       return w.eachPiece(pieces.count(), [&](uint32_t piece) {
         const Range tiles = pieces[piece];
-        apply(w, s, s.acts, *y.gate, s.gate, tiles);
-        apply(w, s, s.acts, *y.up, s.up, tiles);
+        apply(w, s, s.acts, *y.gate, gate, tiles);
+        apply(w, s, s.acts, *y.up, up, tiles);
         const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
         for (uint32_t m = 0; m < s.m; m++) {
-          w.ops.gatedUnit(s.gate + m * s.ldWide + begin, s.up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
+          w.ops.gatedUnit(gate + m * s.ldWide + begin, up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
           if (fused) prepareActs(w.ops, s.downActs, s.downActs.mask(*y.down), s.gate + m * s.ldWide, model.hiddenDim, m, {begin, begin + n});
         }
       });
@@ -219,7 +224,7 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
 
 void embed(const Worker& w, State& s) {
   for (uint32_t m = w.rank; m < s.m; m += w.ranks) {
-    gatherRow(*s.model->embedding, s.rows[m].token, s.x + m * s.ldWide);
+    if (s.model->embedding) gatherRow(*s.model->embedding, s.rows[m].token, s.x + m * s.ldWide);
     ropeAngles(s.frequencies, s.ropeAttention, s.model->headDim, s.rows[m].position, s.rope + m * s.model->headDim);
   }
 }
@@ -262,8 +267,32 @@ void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets
     s.acts.use(s.nWanted);  // every worker writes the same
     return prepare(w, s, s.acts, s.x, model.dim, model.norm, s.acts.mask(*model.head), s.wanted, s.nWanted);
   }
-  const Pieces pieces = Pieces::of(model.vocabSize, 1, w.ranks);
-  w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w.ops, *model.head, s.acts, s.logits, nullptr, s.ldLogits, pieces[piece]); });
+  const Pieces pieces = Pieces::of(model.head->rows, 1, w.ranks);
+  float* logits = s.logits + model.head->firstRow;
+  w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w.ops, *model.head, s.acts, logits, nullptr, s.ldLogits, pieces[piece]); });
+}
+
+const Exchange* exchangeAfter(uint32_t step) {
+  static Exchange exchange;
+  const State& s = state;
+  const Model& model = *s.model;
+  if (!model.sliced) return nullptr;
+  const auto after = [&](Collective how, float* values, uint32_t ld, uint32_t m, const Linear& l, uint32_t width) {
+    exchange = {static_cast<uint32_t>(how), values, ld, m, l.firstRow, l.firstRow + l.rows, width};
+    return &exchange;
+  };
+  const auto allGather = [&](float* values, const Linear& l, uint32_t width) { return after(Collective::allGather, values, s.ldWide, s.m, l, width); };
+  const uint32_t layersEnd = 1 + model.nLayers * s.nStages;
+  if (step == 0) return after(Collective::broadcast, s.x, s.ldWide, s.m, {.rows = model.dim}, model.dim);
+  if (step >= layersEnd) return step == layersEnd ? nullptr : after(Collective::gather, s.logits, s.ldLogits, s.nWanted, *model.head, model.vocabSize);
+  const Layer& y = model.layers[(step - 1) / s.nStages];
+  switch (s.stages[(step - 1) % s.nStages]) {
+    case Stage::attention: return allGather(s.attended, *y.q, s.headRows);
+    case Stage::out: return allGather(s.x, *y.o, model.dim);
+    case Stage::gateUp: return allGather(s.gate, *y.gate, model.hiddenDim);
+    case Stage::down: return allGather(s.x, *y.down, model.dim);
+    default: return nullptr;
+  }
 }
 
 float* logitsOf(uint32_t i) { return state.logits + static_cast<size_t>(i) * state.ldLogits; }

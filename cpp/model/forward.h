@@ -1,5 +1,7 @@
 // The forward pass of a Llama-type transformer as a list of steps. Between two steps every worker waits for the others
-// (a join): a crew over one shared memory runs many steps in a row with barriers, another may return to its host at each.
+// (a join): a crew over one shared memory runs many steps in a row with barriers. A model may be sliced: this memory then
+// holds some rows of each matrix (whole heads of q, k, v; the embedding only where it begins), and what they give is
+// exchanged with the other memories, by the host, after some of the steps. Rows, and so their bits, stay as they are.
 #pragma once
 #include "model/linear.h"
 
@@ -15,6 +17,10 @@ void setRows(const Row* rows, uint32_t m);
 uint32_t forwardSteps();
 // tickets: zero when the step begins, shared by all ranks; unused with one.
 void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets);
+
+// What a sliced model exchanges after `step`, null: nothing. values[m][ld]: columns [begin, end) were made here, all of
+// [0, width) are read next; by everybody (allGather, or broadcast where one has made them all) or by the first (gather).
+const Exchange* exchangeAfter(uint32_t step);
 
 // Logits of the i-th row that wanted them: [vocabSize].
 float* logitsOf(uint32_t i);

@@ -69,7 +69,7 @@ struct Pieces {
   uint32_t tiles, size;
   static Pieces of(uint32_t rows, uint32_t unit, uint32_t ranks) {
     const uint32_t tiles = tilesOf(rows);
-    return {tiles, ranks == 1 ? tiles : roundUp(tiles / (ranks * 4) + 1, unit)};
+    return {tiles, ranks == 1 ? tiles + !tiles : roundUp(tiles / (ranks * 4) + 1, unit)};
   }
   uint32_t count() const { return (tiles + size - 1) / size; }
   Range operator[](uint32_t i) const { return {i * size, (i + 1) * size < tiles ? (i + 1) * size : tiles}; }

@@ -21,6 +21,7 @@ interface QuantizeOptions {
   calibrationTokens: number;
   resume?: true;
   coding?: PackOptions['coding'];
+  headBits?: 4;
   tokenizer?: string;
   threads?: number;
   json?: true;
@@ -40,6 +41,7 @@ export function quantizeCommand(): Command {
     .option('--calibration-tokens <n>', 'tokens of it, in all', wholeNumber(1), 32768)
     .option('--resume', 'go on after the last layer that an interrupted run has finished')
     .addOption(choice('--coding <name>', 'how the scales of hlq are stored (default: i16)', ['i16', 'f16', 'f32'], text => text))
+    .addOption(choice('--head-bits <n>', 'bits of the matrix that makes logits (default: 8, or what the source has): 4 is faster where vocabularies are large, and less exact', ['4'], Number))
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .option('-t, --threads <n>', 'threads (default: one for each core); the file does not depend on it', wholeNumber(1))
     .addOption(jsonOption())
@@ -89,18 +91,19 @@ async function quantize(path: string, options: QuantizeOptions): Promise<PackSta
   }
 }
 
-async function packPlain(source: SourceModel, { output, shardSize, bits, group, coding, threads }: QuantizeOptions, onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
+async function packPlain(source: SourceModel, { output, shardSize, bits, group, coding, headBits, threads }: QuantizeOptions, onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
   return pack(source, {
     ...(bits && { bits: bits as Bits }),
     ...(group && { groupSize: group }),
     ...(coding && { coding }),
+    ...(headBits && { headBits }),
     ...(threads && { threads }),
     onProgress: (done, total) => onProgress('packing', done, total),
     signal: interrupt(),
   }, await packedSink(output, shardSize));
 }
 
-async function calibrate(source: SourceModel, method: Method, { output, shardSize, bits, size, group, calibration = [], calibrationTokens, resume, threads }: QuantizeOptions,
+async function calibrate(source: SourceModel, method: Method, { output, shardSize, bits, size, group, headBits, calibration = [], calibrationTokens, resume, threads }: QuantizeOptions,
   onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
   if (size === undefined && (bits === undefined || typeof bits !== 'number' || bits > 4)) {
     throw new BadArgumentError('--bits', `method ${method} is for 1 to 4 bits`, 'Give --bits 2, 2.5, 3 or 4, or --size.');
@@ -110,6 +113,7 @@ async function calibrate(source: SourceModel, method: Method, { output, shardSiz
       method, calibration, calibrationTokens, resume: resume ?? false,
       ...(size === undefined ? { bits: bits as number } : { size }),
       ...(group && { groupSize: group }),
+      ...(headBits && { headBits }),
       ...(threads && { threads }),
       ...(shardSize !== undefined && { shardSize }),
       onProgress,

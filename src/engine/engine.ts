@@ -1,21 +1,22 @@
 /** The engine of one model: memory, weights, crew, passes. Lives in a worker, because it blocks while it computes. */
-import { BadArgumentError, BadModelFileError, DisposedError, EngineCrashError, OutOfMemoryError, UnsupportedFormatError } from '../errors.js';
-import { ROPE_DIVISORS } from '../formats/packed.js';
+import { BadArgumentError, DisposedError, EngineCrashError, OutOfMemoryError, UnsupportedFormatError } from '../errors.js';
 import type { ByteSource, PackedHeader } from '../formats/types.js';
-import { MAX_ROWS, sizeOfRow, writeRow, writeSampling } from '../generated/layout.js';
+import { MAX_ROWS, MAX_THREADS, writeSampling } from '../generated/layout.js';
 import { cores, now, whyNotShared, yieldToEvents } from '../platform/platform.js';
-import { chooseCrew, type CrewChoice } from './crew.js';
-import { chooseVariant, compile, instantiate, type Exports } from './instance.js';
-import { MAX_RECENT, PAGE, align, planMemory, writeDescriptors, type MemoryPlan } from './plan.js';
-import { Threads, ThreadsError } from './threads.js';
+import { chooseCrew, SLICE_MS, type Crew, type CrewChoice } from './crew.js';
+import { chooseVariant, compile, type Exports } from './instance.js';
+import { MAX_MEMORY, Member, layOut, type MemberLayout, type MemberOptions } from './member.js';
+import { MAX_RECENT, type MemoryPlan } from './plan.js';
+import { PrivateCrew } from './private.js';
+import { fillForProbe, probeHeader, timePasses } from './probe.js';
+import { whole } from './slices.js';
+import { Threads, ThreadsError, fastest, mediansOf } from './threads.js';
 import type { Engine, EngineInfo, EngineOptions, ForwardRow, SamplingOptions } from './types.js';
+import { holderOf, loadWeights } from './weights.js';
 
-const MAX_MEMORY = 65536 * PAGE;
-/** Bytes read at once, and reads under way: pages of memory that is new are cleared while they are filled, on more than one core. */
-const READ_CHUNK = 8 << 20, READ_LANES = 4;
-/** Milliseconds between two looks at the event loop while computing. */
-const SLICE_MS = 15;
 const CREW_DEADLINE_MS = 20_000;
+/** Seconds of a layer below which sharing it cannot pay: it takes four exchanges. */
+const LEAST_LAYER_S = 100e-6;
 
 export async function createEngine(source: ByteSource, header: PackedHeader, options: EngineOptions): Promise<LocalEngine> {
   const { config } = header;
@@ -30,59 +31,101 @@ export async function createEngine(source: ByteSource, header: PackedHeader, opt
   try {
     return await startEngine(source, header, options, choice);
   } catch (error) {
-    if (!(error instanceof ThreadsError) || options.crew === 'shared') throw error;
-    return startEngine(source, header, options, { crew: 'single', threads: 1, reason: `the threads did not start: ${error.message}` });
+    if (options.crew !== undefined && options.crew !== 'auto') throw error;
+    if (error instanceof ThreadsError) return startEngine(source, header, options, { crew: 'single', threads: 1, reason: `the threads did not start: ${error.message}` });
+    // Too much for one memory; but whoever asks for one thread gets no more.
+    if (!(error instanceof OutOfMemoryError && error.available === MAX_MEMORY && choice.crew !== 'private' && options.threads !== 1)) throw error;
+    return startPrivate(source, header, options, { crew: 'private', threads: Math.max(2, choice.threads), reason: `one memory holds 4 GiB, the model needs ${(error.needed / 2 ** 30).toFixed(1)}` });
   }
 }
 
-async function startEngine(source: ByteSource, header: PackedHeader, options: EngineOptions, { crew: kind, threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
-  const shared = kind === 'shared';
-  const variant = chooseVariant(options.variant, shared);
-  const module = await compile(variant);
+const startEngine = (source: ByteSource, header: PackedHeader, options: EngineOptions, choice: CrewChoice): Promise<LocalEngine> =>
+  (choice.crew === 'private' ? startPrivate : startThreads)(source, header, options, choice);
 
-  const plan = planMemory(header, options.context);
-  const workspaceBytes = measureWorkspace(module, shared, plan, header, options);
-  const kvBase = align(plan.workspace + workspaceBytes);
-  const fixed = align(kvBase, PAGE), maximum = align(kvBase + options.maxSessions * plan.kvBytes, PAGE);
-  if (maximum > MAX_MEMORY) {
-    throw new OutOfMemoryError(maximum, MAX_MEMORY, `Use a smaller context than ${options.context}, fewer sessions than ${options.maxSessions}, or fewer bits.`);
-  }
-  let memory: WebAssembly.Memory;
+async function startThreads(source: ByteSource, header: PackedHeader, options: EngineOptions, { crew: kind, threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
+  const shared = kind === 'shared', variant = chooseVariant(options.variant, shared);
+  const member = new Member(await compile(variant), { ...memberOptions(source, header, options), slice: whole }, shared);
+  const crew = new Threads(member);
   try {
-    memory = new WebAssembly.Memory({ initial: fixed / PAGE, maximum: maximum / PAGE, shared });
-  } catch {
-    throw new OutOfMemoryError(maximum, 0, 'This JavaScript engine refused to reserve it. Close other programs, or use a smaller model or context.');
-  }
-  const exports = instantiate(module, memory);
-  writeDescriptors(memory, plan, header, options.context, options.reference);
-  exports.bind(plan.model, plan.workspace);
-
-  // The crew gets ready while the weights stream in.
-  const crew = new Threads();
-  const dismiss = async () => {
-    exports.dismiss();
-    await crew.end();
-  };
-  try {
-    const init = { module, memory, stacks: plan.stacks };
-    const ready = crew.start(wanted - 1, init, options.startDeadline ?? CREW_DEADLINE_MS, () => exports.fail());
+    // The crew gets ready while the weights stream in.
+    const ready = crew.start(wanted, options.startDeadline ?? CREW_DEADLINE_MS);
     let failure: unknown;
     ready.catch(error => { failure = error; });
     // No need to read all weights for a crew that will not be.
-    await readWeights(source, header, memory, plan, options, () => { if (failure) throw failure; });
-    checkFinite(source.name, header, memory, plan);
+    await loadWeights(source, header, [holderOf(member)], options, () => { if (failure) throw failure; });
+    member.checkFinite();
     await ready;
-    const engine = new LocalEngine(memory, exports, plan, header, options, {
-      wasm: variant, crew: kind, crewReason: reason, threads: wanted, threadTimings: null,
-      level: options.reference ? 'reference' : 'kernels', kernels: kernelNames(memory, exports, plan), kvType: 'f32',
-      memoryBytes: { weights: plan.weightBytes, workspace: workspaceBytes, kvPerSession: plan.kvBytes },
-    }, dismiss);
-    if (options.threads === 'auto' && shared) await engine.settleThreads(wanted);
-    return engine;
+    const threadTimings = options.threads === 'auto' && shared ? await crew.settle(wanted) : null;
+    return new LocalEngine(member, crew, {
+      ...infoOf([member.layout], member, options), wasm: variant, crew: kind, crewReason: reason, threads: crew.active, threadTimings,
+    }, options);
   } catch (error) {
-    await dismiss();
+    await crew.end();
     throw error;
   }
+}
+
+async function startPrivate(source: ByteSource, header: PackedHeader, options: EngineOptions, { threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
+  const variant = chooseVariant(options.variant, false), module = await compile(variant), given = memberOptions(source, header, options);
+  const layouts = (ranks: number) => Array.from({ length: ranks }, (_, rank) => layOut(module, { ...given, slice: { rank, ranks } }));
+  const needs = (ranks: number) => Math.max(...layouts(ranks).map(({ maximum }) => maximum));
+  let least = 1;
+  while (least < MAX_THREADS && needs(least) > MAX_MEMORY) least++;
+  const first = options.crew === 'private' ? Math.max(2, least) : least;
+  const numbers = options.threads === 'auto' ? [1, 2, 4, 8].filter(n => n >= first && n <= wanted) : [wanted];
+  if (numbers.length === 0) numbers.push(first);
+  if (needs(numbers.at(-1)!) > MAX_MEMORY) {
+    throw new OutOfMemoryError(needs(numbers.at(-1)!), MAX_MEMORY, `Use a smaller context than ${options.context}, fewer sessions than ${options.maxSessions}, fewer bits, or more threads than ${numbers.at(-1)}.`);
+  }
+
+  const crew = new PrivateCrew(module, options.startDeadline ?? CREW_DEADLINE_MS);
+  try {
+    const timings = numbers.length > 1 ? await settle(crew, given, numbers) : null, ranks = timings ? fastest(timings) : numbers[0]!;
+    if (ranks === 1) {
+      await crew.end();
+      const engine = await startThreads(source, header, options, { crew: 'single', threads: 1, reason: `${reason}; one alone is the fastest` });
+      engine.info.threadTimings = timings;
+      return engine;
+    }
+    const member = await crew.open(given, ranks);
+    await crew.dismissIdle();
+    await loadWeights(source, header, crew.holders(), options, () => {});
+    member.checkFinite();
+    await crew.everybody(() => ({ check: true }));
+    return new LocalEngine(member, crew, {
+      ...infoOf(layouts(ranks), member, options), wasm: variant, crew: 'private', crewReason: reason, threads: ranks, threadTimings: timings,
+    }, options);
+  } catch (error) {
+    await crew.end();
+    throw error;
+  }
+}
+
+/** Median seconds of a few layers by number of members; more are tried while they are worth it. */
+async function settle(crew: PrivateCrew, options: Omit<MemberOptions, 'slice'>, numbers: readonly number[]): Promise<Record<number, number>> {
+  const header = probeHeader(options.header), timings = new Map<number, number[]>();
+  for (const ranks of numbers) {
+    const member = await crew.open({ ...options, header, maxSessions: 1 }, ranks);
+    member.growTo(0);
+    fillForProbe(member);
+    await crew.everybody(() => ({ fill: true }));
+    timings.set(ranks, await timePasses(crew));
+    const seconds = mediansOf(timings);
+    if (fastest(seconds) !== ranks || seconds[ranks]! < LEAST_LAYER_S * header.config.nLayers) break;
+  }
+  return mediansOf(timings);
+}
+
+const memberOptions = (source: ByteSource, header: PackedHeader, { context, maxSessions, reference }: EngineOptions): Omit<MemberOptions, 'slice'> =>
+  ({ name: source.name, header, context, maxSessions, reference });
+
+/** `layouts`: of all memories. */
+function infoOf(layouts: readonly MemberLayout[], member: Member, { reference }: EngineOptions): Pick<EngineInfo, 'level' | 'kernels' | 'kvType' | 'memoryBytes'> {
+  const sum = (bytes: (layout: MemberLayout) => number) => layouts.reduce((total, layout) => total + bytes(layout), 0);
+  return {
+    level: reference ? 'reference' : 'kernels', kernels: member.kernelNames(), kvType: 'f32',
+    memoryBytes: { weights: sum(({ plan }) => plan.weightBytes), workspace: sum(({ workspaceBytes }) => workspaceBytes), kvPerSession: sum(({ plan }) => plan.kvBytes) },
+  };
 }
 
 /** What the C++ code takes for granted. */
@@ -94,95 +137,21 @@ function checkRunnable(path: string, { config, linears }: PackedHeader): void {
   if (config.nHeads % config.nHeadsKv !== 0) refuse('config.nHeadsKv', `${config.nHeadsKv} does not divide ${config.nHeads} heads`);
 }
 
-/** Asks the module itself, over a memory that holds the descriptors only. */
-function measureWorkspace(module: WebAssembly.Module, shared: boolean, plan: MemoryPlan, header: PackedHeader, options: EngineOptions): number {
-  const pages = align(plan.stacks, PAGE) / PAGE;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
-  const exports = instantiate(module, memory);
-  writeDescriptors(memory, { ...plan, parts: [] }, header, options.context, options.reference);
-  const bytes = exports.workspaceBytes(plan.model) >>> 0;
-  if (bytes === 0) {
-    throw new UnsupportedFormatError('model', 'linears', 'there is no kernel for one of its formats', 'Pack the model again with this version.');
-  }
-  return bytes;
-}
-
-async function readWeights(source: ByteSource, header: PackedHeader, memory: WebAssembly.Memory, plan: MemoryPlan, { onProgress, signal }: EngineOptions, check: () => void): Promise<void> {
-  if (source.stream) {
-    const end = header.dataOffset + plan.weightBytes;
-    const view = (at: number, length: number) => at >= header.dataOffset && at < end ? new Uint8Array(memory.buffer, plan.weights + at - header.dataOffset, length) : undefined;
-    return source.stream({
-      write(bytes, at) {
-        check();
-        view(at, bytes.length)?.set(bytes);
-      },
-      place(at, length) {
-        check();
-        return memory.buffer instanceof ArrayBuffer ? undefined : view(at, length);
-      },
-    });
-  }
-  let next = 0, done = 0;
-  const lane = async () => {
-    while (next < plan.weightBytes) {
-      signal?.throwIfAborted();
-      check();
-      const at = next, length = Math.min(READ_CHUNK, plan.weightBytes - at);
-      next += length;
-      await source.read(new Uint8Array(memory.buffer, plan.weights + at, length), header.dataOffset + at);
-      onProgress?.(done += length, plan.weightBytes);
-    }
-  };
-  // All have ended before anybody closes the source.
-  const results = await Promise.allSettled(Array.from({ length: READ_LANES }, () => lane().catch(error => {
-    next = plan.weightBytes;
-    throw error;
-  })));
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
-}
-
-/** Norms and row scales are few, and one NaN among them silences a model without a word. */
-function checkFinite(path: string, header: PackedHeader, memory: WebAssembly.Memory, plan: MemoryPlan): void {
-  for (const [name, { dtype, begin, end }] of Object.entries(header.tensors)) {
-    if (dtype === 'U8') continue;
-    const at = plan.weights + begin, bytes = end - begin;
-    const finite = dtype === 'F32' ? new Float32Array(memory.buffer, at, bytes / 4).every(Number.isFinite)
-      : new Uint16Array(memory.buffer, at, bytes / 2).every(half => (half & 0x7c00) !== 0x7c00);
-    if (!finite) throw new BadModelFileError(path, name, 'holds a value that is not finite');
-    const slow = name === ROPE_DIVISORS && !new Float32Array(memory.buffer, at, header.config.headDim / 2).every(value => value >= 1e-3);
-    if (slow) throw new BadModelFileError(path, name, 'holds a value below 0.001');
-  }
-}
-
-function kernelNames(memory: WebAssembly.Memory, exports: Exports, plan: MemoryPlan): Record<string, number> {
-  const names: Record<string, number> = {};
-  const bytes = new Uint8Array(memory.buffer);
-  for (const part of plan.parts) {
-    let at = exports.kernelName(part), name = '';
-    while (bytes[at]) name += String.fromCharCode(bytes[at++]!);
-    names[name] = (names[name] ?? 0) + 1;
-  }
-  return names;
-}
-
 /** Beyond the interface: what tests look at. */
 export class LocalEngine implements Engine {
   readonly maxRows = MAX_ROWS;
   /** KV slots by session: true while open. Slots are reused, memory is never given back before dispose. */
   private slots: boolean[] = [];
-  private readonly kvBase: number;
   private nWanted = 0;
-  /** Steps that fit into a slice, by number of rows: learnt while running. */
-  private readonly sliceSteps = new Map<number, number>();
   private lastYield = now();
   private state: 'ready' | 'broken' | 'disposed' = 'ready';
 
-  constructor(
-    readonly memory: WebAssembly.Memory, private readonly exports: Exports, readonly plan: MemoryPlan,
-    private readonly header: PackedHeader, private readonly options: EngineOptions, readonly info: EngineInfo, private readonly dismiss: () => Promise<void>,
-  ) {
-    this.kvBase = align(plan.workspace + info.memoryBytes.workspace);
-  }
+  constructor(private readonly member: Member, readonly crew: Crew, readonly info: EngineInfo, private readonly options: EngineOptions) {}
+
+  get memory(): WebAssembly.Memory { return this.member.memory; }
+  get plan(): MemoryPlan { return this.member.plan; }
+  private get exports(): Exports { return this.member.exports; }
+  private get vocabSize(): number { return this.member.options.header.config.vocabSize; }
 
   openSession(): number {
     this.check();
@@ -191,14 +160,7 @@ export class LocalEngine implements Engine {
     if (session >= this.options.maxSessions) {
       throw new BadArgumentError('maxSessions', `all ${this.options.maxSessions} sessions are in use`, 'Dispose a session, or load the model with a larger `maxSessions`.');
     }
-    const end = this.kvAddress(session + 1), missing = end - this.memory.buffer.byteLength;
-    if (missing > 0) {
-      try {
-        this.memory.grow(Math.ceil(missing / PAGE));
-      } catch {
-        throw new OutOfMemoryError(end, this.memory.buffer.byteLength, 'Close other programs, or use a smaller context.');
-      }
-    }
+    this.member.growTo(session);
     this.slots[session] = true;
     return session;
   }
@@ -210,20 +172,11 @@ export class LocalEngine implements Engine {
   async forward(rows: readonly ForwardRow[], signal?: AbortSignal): Promise<void> {
     this.check();
     signal?.throwIfAborted();
-    await this.pass(rows, this.info.threads, Infinity, signal);
-  }
-
-  /** Runs the first `limit` steps of a pass over `rows`. */
-  private async pass(rows: readonly ForwardRow[], threads: number, limit: number, signal?: AbortSignal): Promise<void> {
-    this.writeRows(rows);
-    const steps = Math.min(this.guard('forward', () => this.exports.begin(this.plan.rows, rows.length)), limit);
+    this.checkRows(rows);
+    const steps = this.guard('forward', () => this.crew.begin(rows));
     for (let step = 0; step < steps;) {
-      const n = Math.min(this.sliceSteps.get(rows.length) ?? 9, steps - step), start = now();
-      if (!this.guard('forward', () => this.exports.run(step, step + n, threads))) this.break('forward', new Error('a thread died'));
-      step += n;
-      const end = now();
-      this.sliceSteps.set(rows.length, Math.max(1, Math.min(4 * n, Math.floor(n * SLICE_MS / Math.max(end - start, 0.01)))));
-      if (end - this.lastYield >= SLICE_MS) {
+      step = await this.advance(step, steps);
+      if (now() - this.lastYield >= SLICE_MS) {
         await yieldToEvents();
         this.lastYield = now();
         signal?.throwIfAborted();
@@ -232,28 +185,34 @@ export class LocalEngine implements Engine {
     }
   }
 
-  private writeRows(rows: readonly ForwardRow[]): void {
-    const { vocabSize } = this.header.config;
+  private async advance(step: number, steps: number): Promise<number> {
+    try {
+      return await this.crew.run(step, steps);
+    } catch (error) {
+      this.check(); // disposed meanwhile?
+      return this.break('forward', error);
+    }
+  }
+
+  private checkRows(rows: readonly ForwardRow[]): void {
+    const { vocabSize, options: { context } } = this;
     if (rows.length < 1 || rows.length > MAX_ROWS) throw new BadArgumentError('rows', `${rows.length} is not in 1..${MAX_ROWS}`);
-    const view = new DataView(this.memory.buffer);
-    this.nWanted = 0;
-    rows.forEach(({ session, position, token, wantLogits }, i) => {
+    for (const { session, position, token } of rows) {
       if (!this.slots[session]) throw new DisposedError('session');
-      if (!(Number.isInteger(position) && position >= 0 && position < this.options.context)) throw new BadArgumentError('position', `${position} is not in 0..${this.options.context - 1}`);
+      if (!(Number.isInteger(position) && position >= 0 && position < context)) throw new BadArgumentError('position', `${position} is not in 0..${context - 1}`);
       if (!(Number.isInteger(token) && token >= 0 && token < vocabSize)) throw new BadArgumentError('token', `${token} is not in 0..${vocabSize - 1}`);
-      if (wantLogits) this.nWanted++;
-      writeRow(view, this.plan.rows + i * sizeOfRow, { kv: this.kvAddress(session), position, token, wantLogits: wantLogits ? 1 : 0 });
-    });
+    }
+    this.nWanted = rows.filter(row => row.wantLogits).length;
   }
 
   logits(i: number): Float32Array {
     this.checkLogits(i);
-    return new Float32Array(this.memory.buffer, this.exports.logits(i) >>> 0, this.header.config.vocabSize).slice();
+    return new Float32Array(this.memory.buffer, this.exports.logits(i) >>> 0, this.vocabSize).slice();
   }
 
   sample(i: number, options: SamplingOptions, step: number, recent: readonly number[], bias?: Float32Array): number {
     this.checkLogits(i);
-    const { vocabSize } = this.header.config, ids = recent.slice(-MAX_RECENT);
+    const { vocabSize } = this, ids = recent.slice(-MAX_RECENT);
     new Uint32Array(this.memory.buffer, this.plan.recent, ids.length).set(ids);
     if (bias) {
       if (bias.length !== vocabSize) throw new BadArgumentError('bias', `has ${bias.length} values, the vocabulary ${vocabSize}`);
@@ -275,40 +234,15 @@ export class LocalEngine implements Engine {
     return BigInt.asUintN(64, this.exports.hashLogits(i, hash));
   }
 
-  /** Times a few layers of a decode step with 1 … most threads and keeps the fastest: more threads can be slower. */
-  async settleThreads(most: number): Promise<void> {
-    const session = this.openSession(), row = { session, position: 0, token: 0, wantLogits: false };
-    const timings = new Map<number, number[]>(Array.from({ length: most }, (_, i) => [i + 1, []]));
-    const steps = 1 + 9 * 4, start = now();
-    for (let round = -2; round < 7 && (round < 3 || now() - start < 200); round++) {
-      for (const [threads, times] of timings) {
-        const before = now();
-        await this.pass([row], threads, steps);
-        if (round >= 0) times.push(now() - before); // the first rounds warm up
-      }
-    }
-    this.closeSession(session);
-    const medians = [...timings].map(([threads, times]) => [threads, times.sort((a, b) => a - b)[times.length >> 1]! / 1000] as const);
-    // A thread more must be worth it: two per cent, or the core is better left to others.
-    let best = medians[0]!;
-    for (const candidate of medians) if (candidate[1] < best[1] * 0.98) best = candidate;
-    this.info.threads = best[0];
-    this.info.threadTimings = Object.fromEntries(medians);
-  }
-
   async dispose(): Promise<void> {
     if (this.state === 'disposed') return;
     this.state = 'disposed';
-    await this.dismiss();
+    await this.crew.end();
   }
 
   /** The KV cache of a session, as it lies in memory (kvOf in cpp/model/forward.cc); a view, until memory grows. */
   kv(session: number): Float32Array {
-    return new Float32Array(this.memory.buffer, this.kvAddress(session), this.plan.kvBytes / 4);
-  }
-
-  private kvAddress(session: number): number {
-    return this.kvBase + session * this.plan.kvBytes;
+    return new Float32Array(this.memory.buffer, this.member.kvAddress(session), this.plan.kvBytes / 4);
   }
 
   private checkLogits(i: number): void {
@@ -331,7 +265,7 @@ export class LocalEngine implements Engine {
 
   private break(operation: string, cause: unknown): never {
     this.state = 'broken';
-    this.exports.fail();
+    this.crew.fail();
     throw new EngineCrashError(operation, cause);
   }
 }

@@ -12,6 +12,7 @@ export interface Exports {
   bind(model: number, workspace: number): void;
   begin(rows: number, m: number): number;
   run(from: number, to: number, threads: number): number;
+  exchange(step: number): number;
   follow(rank: number): void;
   dismiss(): void;
   fail(): void;

@@ -5,7 +5,7 @@
  *   descriptors     Model, Layers, Linears, Parts: what cpp/generated/layout.h calls structs
  *   stacks          one for each further worker
  *   exchange        rows of a pass, sampling options, recent ids, logit bias
- *   weights         the file's data section, as it is
+ *   weights         the file's data section, as it is; of a slice the bytes that it holds, one after the other
  *   workspace       what a pass writes
  *   KV caches       one slot per session; memory grows slot by slot, up to the maximum
  */
@@ -15,6 +15,7 @@ import {
   ALIGN, Activation, Coding, HEAP_BASE, KV_BLOCK, Layout, MAX_ROWS, MAX_THREADS, RopeScaling, STACK_BYTES, TILE_ROWS, sizeOfLayer, sizeOfLinear,
   sizeOfModel, sizeOfPart, sizeOfRope, sizeOfRow, sizeOfSampling, writeLayer, writeLinear, writeModel, writePart, writeRope, type RopeFields,
 } from '../generated/layout.js';
+import { heldBytes, heldKvHeads, heldTiles, tiedHeadTiles, tilesOf, whole, type Range, type Slice } from './slices.js';
 
 export const align = (n: number, to: number = ALIGN): number => Math.ceil(n / to) * to;
 export const PAGE = 65536;
@@ -22,7 +23,11 @@ export const PAGE = 65536;
 /** Ids the repetition penalty can look at. */
 export const MAX_RECENT = 1024;
 
+/** Bytes [begin, end) of the data section, kept at address `at`. */
+export interface Run extends Range { at: number }
+
 export interface MemoryPlan {
+  slice: Slice;
   model: number;
   /** Address of every part's descriptor. */
   parts: number[];
@@ -32,65 +37,89 @@ export interface MemoryPlan {
   recent: number;
   bias: number;
   weights: number;
-  /** Bytes of the data section that the engine keeps: everything before the tokenizer. */
+  /** Bytes of the data section that are kept: everything before the tokenizer, or a slice of it. */
   weightBytes: number;
+  /** Where each tensor is, and which bytes of it. */
+  tensors: Map<string, Run>;
+  /** The same in as few pieces as there are, in file order. */
+  runs: Run[];
   workspace: number;
   /** Bytes of one session's KV cache. */
   kvBytes: number;
 }
 
 /** Addresses up to the workspace, whose size only the engine knows. */
-export function planMemory(header: PackedHeader, context: number): MemoryPlan {
+export function planMemory(header: PackedHeader, context: number, slice: Slice = whole): MemoryPlan {
   const { config, linears } = header;
   const nParts = Object.values(linears).reduce((n, linear) => n + linear.parts.length, 0);
   let at = HEAP_BASE;
   const take = (bytes: number) => { const start = at; at = align(at + bytes); return start; };
-  const model = take(sizeOfModel + sizeOfRope + config.nLayers * sizeOfLayer + Object.keys(linears).length * sizeOfLinear + nParts * sizeOfPart + 4 * ALIGN);
+  const nLinears = Object.keys(linears).length + 1; // a tied head may be a layer of its own
+  const model = take(sizeOfModel + sizeOfRope + config.nLayers * sizeOfLayer + nLinears * sizeOfLinear + (nParts + 1) * sizeOfPart + 4 * ALIGN);
   const stacks = take(MAX_THREADS * STACK_BYTES);
   const rows = take(MAX_ROWS * sizeOfRow);
   const sampling = take(sizeOfSampling);
   const recent = take(4 * MAX_RECENT);
   const bias = take(4 * config.vocabSize);
-  const weightBytes = header.tensors.tokenizer!.begin;
+  const { tensors, runs, weightBytes } = place(heldBytes(header, slice), at);
   const weights = take(weightBytes);
   const positions = align(context, KV_BLOCK);
   return {
-    model, parts: [], stacks, rows, sampling, recent, bias, weights, weightBytes, workspace: at,
-    kvBytes: align(config.nLayers * config.nHeadsKv * positions * 2 * config.headDim * 4),
+    slice, model, parts: [], stacks, rows, sampling, recent, bias, weights, weightBytes, tensors, runs, workspace: at,
+    kvBytes: align(config.nLayers * heldKvHeads(header, slice) * positions * 2 * config.headDim * 4),
   };
+}
+
+/** One after the other: all of them are multiples of 32 bytes. */
+function place(held: Map<string, Range>, weights: number): Pick<MemoryPlan, 'tensors' | 'runs' | 'weightBytes'> {
+  const tensors = new Map<string, Run>(), runs: Run[] = [];
+  let at = weights;
+  for (const [name, { begin, end }] of held) {
+    tensors.set(name, { begin, end, at });
+    const last = runs.at(-1);
+    if (last?.end === begin) last.end = end;
+    else if (end > begin) runs.push({ begin, end, at });
+    at += end - begin;
+  }
+  return { tensors, runs, weightBytes: at - weights };
 }
 
 /** Writes the descriptors; fills `plan.parts`. */
 export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, header: PackedHeader, context: number, reference: boolean): void {
-  const { config, linears, tensors } = header;
+  const { config, linears, tensors } = header, { slice } = plan;
   const view = new DataView(memory.buffer);
-  const tensor = (name: string) => plan.weights + tensors[name]!.begin;
-  const optional = (name: string) => name in tensors ? tensor(name) : 0;
+  const optional = (name: string) => plan.tensors.get(name)?.at ?? 0;
+  const tensor = (name: string) => plan.tensors.get(name)!.at;
   let at = plan.model;
   const take = (bytes: number) => { const start = at; at = align(at + bytes, 8); return start; };
   take(sizeOfModel);
   const rope = take(sizeOfRope);
   const layers = take(config.nLayers * sizeOfLayer);
 
-  const addresses: Record<string, number> = {};
-  for (const [name, linear] of Object.entries(linears)) {
-    const parts = take(linear.parts.length * sizeOfPart), address = addresses[name] = take(sizeOfLinear);
-    const tiles = Math.ceil(linear.rows / TILE_ROWS), rowScale = tensor(linear.rowScale);
+  /** Tiles of the linear layer `name`, which begin where its tensors do. */
+  const writeTiles = (name: string, { begin, end }: Range) => {
+    const linear = linears[name]!, parts = take(linear.parts.length * sizeOfPart), address = take(sizeOfLinear);
+    const tiles = tilesOf(linear.rows), rowScale = tensor(linear.rowScale);
     const own = tensors[linear.rowScale]!.dtype === 'F16'; // the parts' kernels multiply by them, not the layer
     linear.parts.forEach((part, i) => {
       const { begin, end } = tensors[part.tensor]!;
       plan.parts.push(parts + i * sizeOfPart);
       writePart(view, parts + i * sizeOfPart, {
         layout: Layout[part.layout], planes: part.planes, groupSize: part.groupSize, coding: Coding[part.coding],
-        colBegin: part.colBegin, cols: part.colEnd - part.colBegin, data: plan.weights + begin, tileBytes: (end - begin) / tiles,
+        colBegin: part.colBegin, cols: part.colEnd - part.colBegin, data: tensor(part.tensor), tileBytes: (end - begin) / tiles,
         rowScale: own ? rowScale : 0,
       });
     });
+    const firstRow = begin * TILE_ROWS;
     writeLinear(view, address, {
-      rows: linear.rows, cols: linear.cols, nParts: linear.parts.length, parts,
-      rowScale: own ? 0 : rowScale, bias: linear.bias ? tensor(linear.bias) : 0,
+      rows: Math.max(0, Math.min(linear.rows, end * TILE_ROWS) - firstRow), cols: linear.cols, nParts: linear.parts.length, parts,
+      rowScale: own ? 0 : rowScale, bias: linear.bias ? tensor(linear.bias) : 0, firstRow,
     });
-  }
+    return address;
+  };
+  const addresses: Record<string, number> = {};
+  for (const name of Object.keys(linears)) addresses[name] = writeTiles(name, heldTiles(header, name, slice));
+  const tied = tiedHeadTiles(header, slice), head = tied ? writeTiles('embedding', tied) : addresses.head ?? addresses.embedding!;
   for (let i = 0; i < config.nLayers; i++) {
     const linear = (name: string) => addresses[`layers.${i}.${name}`]!;
     writeLayer(view, layers + i * sizeOfLayer, {
@@ -105,8 +134,8 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
   writeModel(view, plan.model, {
     dim: config.dim, hiddenDim: config.hiddenDim, nLayers: config.nLayers, nHeads: config.nHeads, nHeadsKv: config.nHeadsKv,
     headDim: config.headDim, vocabSize: config.vocabSize, contextLength: context, normEps: config.normEps,
-    activation: Activation[config.activation], rope, layers, embedding: addresses.embedding!,
-    norm: tensor('norm'), head: addresses.head ?? addresses.embedding!, reference: reference ? 1 : 0,
+    activation: Activation[config.activation], rope, layers, embedding: slice.rank === 0 ? addresses.embedding! : 0,
+    norm: tensor('norm'), head, reference: reference ? 1 : 0, sliced: slice.ranks > 1 ? 1 : 0,
   });
 }
 

@@ -1,7 +1,10 @@
-/** The workers that compute beside rank 0. */
+/** The crew over one memory: rank 0 alone, or with threads that share it. */
 import { EngineCrashError } from '../errors.js';
-import { spawn, type WorkerPeer } from '../platform/platform.js';
+import { now, spawn, yieldToEvents, type WorkerPeer } from '../platform/platform.js';
 import type { CrewInit } from './crew-worker.js';
+import { SLICE_MS, type Crew } from './crew.js';
+import type { Member } from './member.js';
+import type { ForwardRow } from './types.js';
 
 /** The engine could run, its further threads did not start. */
 export class ThreadsError extends EngineCrashError {
@@ -10,36 +13,94 @@ export class ThreadsError extends EngineCrashError {
   }
 }
 
-export class Threads {
+export class Threads implements Crew {
+  /** Threads at work. */
+  active = 1;
   readonly #workers: WorkerPeer[] = [];
+  readonly #member: Member;
+  #rows = 1;
+  /** Steps that fit into a slice of time, by number of rows: learnt while running. */
+  readonly #sliceSteps = new Map<number, number>();
   #ended = false;
 
-  /**
-   * Starts threads 1 … count; `onCrash` is called when one dies later.
-   * @throws ThreadsError when not all are ready within `deadline` milliseconds
-   */
-  async start(count: number, init: Omit<CrewInit, 'role' | 'rank'>, deadline: number, onCrash: () => void): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`not ready after ${deadline / 1000} s`)), deadline);
-    });
-    const ready = Array.from({ length: count }, async (_, i) => {
-      const worker = await spawn('worker.js', { role: 'crew', rank: i + 1, ...init } satisfies CrewInit, { deadline });
+  constructor(member: Member) { this.#member = member; }
+
+  /** @throws ThreadsError when not all threads are ready within `deadline` milliseconds */
+  async start(threads: number, deadline: number): Promise<void> {
+    const { module, memory, plan: { stacks } } = this.#member;
+    const ready = Array.from({ length: threads - 1 }, async (_, i) => {
+      const worker = await spawn('worker.js', { role: 'crew', rank: i + 1, module, memory, stacks } satisfies CrewInit, { deadline });
       if (this.#ended) return worker.terminate();
       this.#workers.push(worker);
       await new Promise((resolve, reject) => {
         worker.onMessage(resolve);
         worker.onCrash(error => {
-          onCrash();
+          this.fail();
           reject(error);
         });
       });
     });
-    await Promise.race([Promise.all(ready), late]).catch(error => { throw new ThreadsError(error); }).finally(() => clearTimeout(timer));
+    await inTime(Promise.all(ready), deadline);
+    this.active = threads;
   }
+
+  begin(rows: readonly ForwardRow[]): number {
+    this.#rows = rows.length;
+    return this.#member.begin(rows);
+  }
+
+  run(step: number, steps: number): number {
+    const n = Math.min(this.#sliceSteps.get(this.#rows) ?? 9, steps - step), start = now();
+    if (!this.#member.exports.run(step, step + n, this.active)) throw new Error('a thread died');
+    this.#sliceSteps.set(this.#rows, Math.max(1, Math.min(4 * n, Math.floor(n * SLICE_MS / Math.max(now() - start, 0.01)))));
+    return step + n;
+  }
+
+  /** Times a few layers of a decode step with 1 … `most` threads and keeps the fastest: more threads can be slower. @returns median seconds */
+  async settle(most: number): Promise<Record<number, number>> {
+    this.#member.growTo(0);
+    const row = { session: 0, position: 0, token: 0, wantLogits: false }, steps = 1 + 9 * 4;
+    const timings = new Map<number, number[]>(Array.from({ length: most }, (_, i) => [i + 1, []])), start = now();
+    for (let round = -2; round < 7 && (round < 3 || now() - start < 200); round++) {
+      for (const [threads, times] of timings) {
+        this.active = threads;
+        const before = now(), end = Math.min(this.begin([row]), steps);
+        for (let step = 0; step < end;) step = this.run(step, end);
+        if (round >= 0) times.push(now() - before); // the first rounds warm up
+      }
+      await yieldToEvents();
+    }
+    const seconds = mediansOf(timings);
+    this.active = fastest(seconds);
+    return seconds;
+  }
+
+  fail(): void { this.#member.exports.fail(); }
 
   async end(): Promise<void> {
     this.#ended = true;
+    this.#member.exports.dismiss();
     await Promise.all(this.#workers.map(worker => worker.terminate()));
   }
+}
+
+/** @throws ThreadsError when `ready` fails or takes more than `deadline` milliseconds */
+export async function inTime<T>(ready: Promise<T>, deadline: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not ready after ${deadline / 1000} s`)), deadline);
+  });
+  return Promise.race([ready, late]).catch(error => { throw new ThreadsError(error); }).finally(() => clearTimeout(timer));
+}
+
+/** Median seconds by number of threads, from milliseconds. */
+export const mediansOf = (timings: ReadonlyMap<number, number[]>): Record<number, number> =>
+  Object.fromEntries([...timings].map(([threads, times]) => [threads, times.sort((a, b) => a - b)[times.length >> 1]! / 1000]));
+
+/** A thread more must be worth it: two per cent, or the core is better left to others. */
+export function fastest(seconds: Record<number, number>): number {
+  const entries = Object.entries(seconds);
+  let best = entries[0]!;
+  for (const candidate of entries) if (candidate[1] < best[1] * 0.98) best = candidate;
+  return Number(best[0]);
 }

@@ -25,10 +25,10 @@ export interface SamplingOptions {
 }
 
 export interface EngineOptions {
-  /** Threads, 'auto' settles it by timing. */
+  /** Threads, or workers of a private crew; 'auto' settles it by timing. */
   threads: number | 'auto';
   /** Default 'auto': the fastest that starts. A crew asked for by name is started or refused. */
-  crew?: Crew | 'auto';
+  crew?: CrewName | 'auto';
   variant: 'simd' | 'relaxed' | 'auto';
   /** Positions a session can hold. */
   context: number;
@@ -42,13 +42,13 @@ export interface EngineOptions {
   startDeadline?: number;
 }
 
-/** Who computes: 'shared': threads over one memory; 'single': one thread. */
-export type Crew = 'shared' | 'single';
+/** Who computes: 'shared': threads over one memory; 'private': workers with memories of their own; 'single': one thread. */
+export type CrewName = 'shared' | 'private' | 'single';
 
 /** What really runs. */
 export interface EngineInfo {
   wasm: 'simd' | 'simd-shared' | 'relaxed' | 'relaxed-shared';
-  crew: Crew;
+  crew: CrewName;
   /** Why this crew. */
   crewReason: string;
   threads: number;

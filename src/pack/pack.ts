@@ -21,6 +21,8 @@ export interface PackOptions {
   coding?: 'i16' | 'f16' | 'f32';
   /** Embedding and head; 'int8': one scale a row. Default: 'f32' at level 'f32', as they are at level 'exact', otherwise 'int8'. */
   embedding?: 'int8' | 'f32';
+  /** 4: the matrix that makes logits has bit planes of 4.6 bits a weight; where embedding and head are one, that one. Default: like the embedding. */
+  headBits?: 4;
   /** Matrices that somebody has rounded already; `bits`, `groupSize` and `coding` are for the others. */
   rounded?: RoundedMatrices;
   /** Workers; default: one for each core. The result does not depend on it. */
@@ -85,12 +87,13 @@ export function packedBytes(source: SourceModel, options: PackOptions): number {
 type Plan = ReturnType<typeof planFor>;
 
 /** Checks options and source against each other; which format each linear layer gets. */
-export function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding, rounded }: PackOptions) {
+export function planFor(source: SourceModel, { bits: wanted, groupSize, coding, embedding, headBits, rounded }: PackOptions) {
   const bits = wanted ?? source.defaultBits ?? 4;
   if (![1, 2, 3, 4, 8, 'ternary', 'f32', 'exact'].includes(bits)) throw new BadArgumentError('bits', `${bits} is not 1, 2, 3, 4, 8, ternary, f32 or exact`);
   if (![undefined, 32, 64, 128].includes(groupSize)) throw new BadArgumentError('groupSize', `${groupSize} is not 32, 64 or 128`);
   if (![undefined, 'i16', 'f16', 'f32'].includes(coding)) throw new BadArgumentError('coding', `${coding} is not i16, f16 or f32`);
   if (![undefined, 'int8', 'f32'].includes(embedding)) throw new BadArgumentError('embedding', `${embedding} is not int8 or f32`);
+  if (![undefined, 4].includes(headBits)) throw new BadArgumentError('headBits', `${headBits} is not 4`);
   if (bits === 'exact' && (groupSize ?? coding) !== undefined) {
     throw new BadArgumentError(groupSize === undefined ? 'coding' : 'groupSize', 'the weights are kept as they are', 'Leave it out, or give `bits` as well.');
   }
@@ -99,11 +102,12 @@ export function planFor(source: SourceModel, { bits: wanted, groupSize, coding, 
     throw new BadArgumentError('bits', `${bits} is not what this model's weights become when they are used`, 'Leave it out: they are made ternary.');
   }
   const plain = (layout: 'f32' | 'int8'): PartFormat => ({ layout, planes: 0, groupSize: 0, coding: 'none' });
+  const head = source.config.tiedHead ? 'embedding' : 'head';
   const isLookedUp = (name: string) => name === 'embedding' || name === 'head';
   /** The format of a layer whose codes and parameters stay what they are. */
   const keptFormat = ({ name }: LinearShape): PartFormat | undefined => {
     const exact = exactOf(source.matrices.get(name)!);
-    if (!exact || rounded?.formats.has(name)) return undefined;
+    if (!exact || rounded?.formats.has(name) || (headBits && name === head)) return undefined;
     if (isLookedUp(name)) {
       // Eight bits with finer scales than one a row cost little, and are there already.
       return !embedding && (bits === 'exact' || (rounded && exact.layout === 'int8')) ? exact : undefined;
@@ -114,6 +118,7 @@ export function planFor(source: SourceModel, { bits: wanted, groupSize, coding, 
     const matrix = source.matrices.get(shape.name)!, given = rounded?.formats.get(shape.name) ?? keptFormat(shape);
     const columns = groupSize ?? (bits === 'ternary' || bits === 'exact' ? 128 : 64);
     if (given) return given;
+    if (headBits && shape.name === head) return { layout: 'planes', planes: headBits, groupSize: 128, coding: 'i16' };
     if (isLookedUp(shape.name)) return plain(embedding ?? (bits === 'f32' || bits === 'exact' ? 'f32' : 'int8'));
     if (bits === 'ternary' || (bits === 'exact' && isTrits(matrix))) return { layout: 'ternary', planes: 2, groupSize: columns, coding: 'none' };
     if (bits === 'f32' || bits === 'exact') return plain('f32');
@@ -181,14 +186,6 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
       await writer.write(`${name}.${i}`, part, firstTile * tileBytes(format, borders[i + 1]! - borders[i]!));
     }
   };
-  /** Where a step's tiles go, if that is memory that workers can write to: all parts or none. */
-  const places = async (name: string, { begin, count }: Step, format: PartFormat, borders: number[]): Promise<{ into?: Uint8Array[] }> => {
-    const into = await Promise.all(borders.slice(1).map((end, i) => {
-      const bytes = tileBytes(format, end - borders[i]!);
-      return writer.place(`${name}.${i}`, Math.ceil(count / TILE_ROWS) * bytes, begin / TILE_ROWS * bytes);
-    }));
-    return into.every(place => place !== undefined) ? { into } : {};
-  };
 
   // Partial sums of fixed runs of rows, added up in their order: the mean does not depend on the number of workers.
   for (const { name } of needsMean) {
@@ -204,9 +201,7 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
     const gamma = keepTrits ? 1 : gammas.get(name) ?? 1;
     const job = await rowsJob(pool, step, keepTrits ? 1 : matrix.scale);
-    const tiles = await named(matrix, pool.tiles({
-      ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name), ...await places(name, step, format, borders),
-    }));
+    const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name) }));
     await write(name, tiles, step.begin / TILE_ROWS, format, borders);
     pool.giveBack(tiles);
     advance(step);

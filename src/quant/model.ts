@@ -3,7 +3,7 @@ import { BadArgumentError } from '../errors.js';
 import { linearShapes, planPacked, extrasOf } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
 import { packedSink } from '../pack/shards.js';
-import { pack, type PackStats } from '../pack/pack.js';
+import { pack, planFor, type PackStats } from '../pack/pack.js';
 import { Packers } from '../pack/packers.js';
 import { cores } from '../platform/platform.js';
 import { calibrationSequences } from './calibration.js';
@@ -26,6 +26,8 @@ export interface QuantizeModelOptions {
   /** Paths and 'self'; see CalibrationOptions. */
   calibration: readonly string[];
   calibrationTokens: number;
+  /** As in `PackOptions`. */
+  headBits?: 4;
   threads?: number;
   /** Whether to go on with what a run that was interrupted has left. */
   resume: boolean;
@@ -37,7 +39,7 @@ export interface QuantizeModelOptions {
 export async function quantizeModel(source: SourceModel, output: string, options: QuantizeModelOptions): Promise<PackStats> {
   if (source.defaultBits === 'ternary') throw new BadArgumentError('source', 'this model\'s weights are ternary, or become so when they are used', 'Pack it without `--method` and `--bits`.');
   const { method, signal, onProgress } = options, threads = options.threads ?? cores(), recipe = recipes[method];
-  const planes = options.size === undefined ? options.bits! : meanPlanesFor(source, options.size, options.groupSize ?? 32);
+  const planes = options.size === undefined ? options.bits! : meanPlanesFor(source, options.size, options.groupSize ?? 32, options.headBits);
   const isMixed = !Number.isInteger(planes);
   if (!(planes >= (isMixed ? 2 : 1) && planes <= 4)) throw new BadArgumentError('bits', `${planes} is not 1 or 2 to 4`);
   if (isMixed && (method === 'rtn' || method === 'elutq')) throw new BadArgumentError('bits', `${method} gives every matrix the same, a whole number`, 'Use method best or gptq.');
@@ -69,7 +71,7 @@ export async function quantizeModel(source: SourceModel, output: string, options
       onProgress: (phase, done, total) => onProgress?.(phase, done, total),
     });
     const stats = await pack(source, {
-      bits: 8, threads, ...(signal && { signal }),
+      bits: 8, threads, ...(options.headBits && { headBits: options.headBits }), ...(signal && { signal }),
       rounded: { method, formats: new Map([...formats].map(([name, one]) => [name, partFormat(one)])), tiles: name => checkpoint.tiles(name) },
       onProgress: (done, total) => onProgress?.('packing', done, total),
     }, await packedSink(output, options.shardSize));
@@ -82,11 +84,12 @@ export async function quantizeModel(source: SourceModel, output: string, options
 }
 
 /** The mean number of planes with which the file has at most `size` bytes. */
-function meanPlanesFor(source: SourceModel, size: number, groupSize: number): number {
+function meanPlanesFor(source: SourceModel, size: number, groupSize: number, headBits: 4 | undefined): number {
   const matrices = linearShapes(source.config).filter(({ name }) => name.startsWith('layers.'));
+  const { formats } = planFor(source, { bits: 8, embedding: 'int8', ...(headBits && { headBits }) });
   const fewest = partFormat({ levels: 'uniform', planes: 2, groupSize, sixBit: true });
   const plan = planPacked(source.config, extrasOf(name => source.vectors.has(name)), source.tokenizerJson.length,
-    ({ name }) => name.startsWith('layers.') ? fewest : { layout: 'int8', planes: 0, groupSize: 0, coding: 'none' });
+    ({ name }) => name.startsWith('layers.') ? fewest : formats.get(name)!);
   // The header's JSON: every tensor and layer is described once, in less than this.
   const least = plan.dataBytes + 300 * plan.tensors.size + 4096;
   const mean = 2 + 8 * (size - least) / matrices.reduce((sum, { rows, cols }) => sum + rows * cols, 0);

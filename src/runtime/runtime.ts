@@ -100,24 +100,19 @@ class LoadedModel {
     const { threads = 'auto', crew = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
     if (threads !== 'auto') whole('threads', threads, 1, 1024);
     if (!['auto', 'simd', 'relaxed'].includes(variant)) throw new BadArgumentError('variant', `${variant} is not known`, 'Use auto, simd or relaxed.');
-    if (!['auto', 'shared', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared or single.');
+    if (!['auto', 'shared', 'private', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared, private or single.');
     whole('maxSessions', maxSessions, 1, 1024);
     const { source, header } = await openPacked(from, options, inPhases(onProgress), signal);
     try {
       const { config } = header;
       const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;
       whole('context', context, 2, config.contextLength);
-      const starting = createEngine(source, header, {
+      const tokenizer = new Tokenizer(await tokenizerBytes(source, header), config, source.name, header.chat?.template);
+      const engine = await createEngine(source, header, {
         threads, crew, variant, context, reference, signal,
         maxSessions: maxSessions + 1,
         onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
       });
-      starting.catch(() => {}); // awaited below
-      const tokenizer = await tokenizerBytes(source, header).then(bytes => new Tokenizer(bytes, config, source.name, header.chat?.template)).catch(async error => {
-        await starting.then(engine => engine.dispose(), () => {});
-        throw error;
-      });
-      const engine = await starting;
       const info = {
         ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,
         loadSeconds: (performance.now() - begin) / 1000,

@@ -1,7 +1,7 @@
 /** The types of the public API, shared by both sides of the worker's border. */
 import type { Bits } from '../pack/pack.js';
 import type { ChatMessage, TemplateVariables } from '../chat/conversation.js';
-import type { Crew, EngineInfo, EngineOptions } from '../engine/types.js';
+import type { CrewName, EngineInfo, EngineOptions } from '../engine/types.js';
 import type { ModelConfig } from '../formats/types.js';
 
 /**
@@ -29,8 +29,8 @@ export interface LoadProgress {
 export interface LoadOptions {
   /** Threads that compute; 'auto' (default) times a few counts and takes the fastest. */
   threads?: number | 'auto';
-  /** Who computes: 'shared': threads over one memory; 'single': one. Default 'auto': the fastest that starts; `info().crewReason` says why. */
-  crew?: Crew | 'auto';
+  /** Who computes: 'shared': threads over one memory; 'private': workers with memories of their own; 'single': one. Default 'auto': the fastest that starts; `info().crewReason` says why. */
+  crew?: CrewName | 'auto';
   /** Tokens a session holds, prompt and answer together. Default: what the model was trained for, at most 2048. */
   context?: number;
   /** Sessions that can exist at once besides the model's own. Default 1. Each costs `info().memoryBytes.kvPerSession`. */

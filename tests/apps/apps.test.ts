@@ -70,7 +70,7 @@ for (const [name, build] of Object.entries(builds)) {
       const { text, completionTokens, crew, wasm } = await reportOf<{ text: string; completionTokens: number; crew: string; wasm: string }>('chromium', '/index.html', { folder: out, isolated, files: { '/model': model } });
       assert.ok(text.length > 10);
       assert.is(completionTokens, 20);
-      assert.equal([crew, wasm], isolated ? ['shared', 'relaxed-shared'] : ['single', 'relaxed']);
+      assert.match(`${crew}, ${wasm}`, isolated ? /^shared, relaxed-shared$/ : /^(single|private), relaxed$/); // as timing settles it
     }
   });
 }

@@ -40,8 +40,8 @@ test('bytes that a step reads: counted alike by the writer and from the file', a
 });
 
 test('a synthetic model has a counterpart of the same shape, or none', async () => {
-  assert.is(syntheticModel('tiny', shape, '1', 64, false).gguf, undefined);
-  const model = syntheticModel(`test-${process.pid}`, shape, 'ternary', 128, false), { path, format } = await model.gguf!();
+  assert.is(syntheticModel('tiny', shape, '1', 64, '8', false).gguf, undefined);
+  const model = syntheticModel(`test-${process.pid}`, shape, 'ternary', 128, '8', false), { path, format } = await model.gguf!();
   assert.is(format, 'TQ2_0');
   assert.ok(statSync(path).size > 0);
   await model.close();

@@ -11,10 +11,13 @@ import { randomModel } from './models.js';
 const test = suite('the choice of a crew');
 const { source, header } = randomModel('crew', { layout: 'planes', planes: 2, groupSize: 64, coding: 'i16' });
 
-test('shared where memory can be shared, single elsewhere, with the reason', () => {
+test('shared where memory can be shared, private elsewhere, single with one core, with the reason', () => {
   assert.match(chooseCrew({ threads: 'auto' }, 4, undefined).reason, 'up to 4');
   assert.equal([chooseCrew({ threads: 2 }, 4, undefined).crew, chooseCrew({ threads: 'auto' }, 16, undefined).threads], ['shared', 8]);
-  assert.equal(chooseCrew({ threads: 4 }, 4, 'no headers'), { crew: 'single', threads: 1, reason: 'no headers' });
+  assert.equal(chooseCrew({ threads: 4 }, 4, 'no headers'), { crew: 'private', threads: 4, reason: 'no headers; workers with memories of their own: 4 were asked for' });
+  assert.match(chooseCrew({ threads: 'auto' }, 2, 'no headers').reason, 'up to 2 of them, the fastest number');
+  assert.equal(chooseCrew({ threads: 1 }, 4, 'no headers'), { crew: 'single', threads: 1, reason: 'one thread was asked for' });
+  assert.equal([chooseCrew({ crew: 'private', threads: 'auto' }, 1, undefined).crew, chooseCrew({ crew: 'private', threads: 'auto' }, 1, undefined).threads], ['private', 2]);
   assert.equal(chooseCrew({ threads: 'auto' }, 1, undefined), { crew: 'single', threads: 1, reason: 'there is one core' });
   assert.equal(chooseCrew({ crew: 'single', threads: 4 }, 4, undefined), { crew: 'single', threads: 1, reason: 'asked for' });
   assert.is(chooseCrew({ crew: 'shared', threads: 1 }, 4, undefined).crew, 'shared');

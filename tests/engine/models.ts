@@ -39,7 +39,8 @@ export function randomModel(name: string, formats: PartFormat | ((layer: string)
       randomTiles(new DataView(bytes.buffer, begin, end - begin), part, part.colEnd - part.colBegin, random);
     }
     const { begin, end, dtype } = tensors.get(linear.rowScale)!, scale = 1 / (sizeOfWeights(linear.parts[0]!) * Math.sqrt(linear.cols));
-    if (dtype === 'F16') new Uint16Array(bytes.buffer, begin, (end - begin) / 2).forEach((_, i, halves) => { halves[i] = numberToHalf(scale * (1 + 0.25 * random())); });
+    const isRow = (i: number) => 16 * (i >> 5) + i % 16 < linear.rows; // tile by tile 16 scales, then 16 of centres
+    if (dtype === 'F16') new Uint16Array(bytes.buffer, begin, (end - begin) / 2).forEach((_, i, halves) => { if (isRow(i)) halves[i] = numberToHalf(scale * (1 + 0.25 * random())); });
     else floats(linear.rowScale, linear.rows).forEach((_, i, scales) => { scales[i] = scale * (1 + 0.25 * random()); });
   }
   for (const [name, length] of vectorLengths(config, extras)) {

@@ -34,7 +34,7 @@ const test = suite('peak memory');
 test('at most 1.10 x file + KV cache + 80 MB', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'lutra-')), path = join(folder, 'model.safetensors');
   try {
-    await writePacked(path, synthetic(shapes['1.1b']!, '2', 128));
+    await writePacked(path, synthetic(shapes['1.1b']!, '2', 128, '8'));
     const bytes = statSync(path).size;
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script(path)], { timeout: 100_000 });
     const { peak, completionTokens, info: { threads, memoryBytes, kernels } } = JSON.parse(stdout);

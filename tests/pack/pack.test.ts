@@ -13,6 +13,7 @@ import { pack, type Bits, type PackOptions } from '../../src/pack/pack.js';
 import { MemorySink } from '../../src/pack/sink.js';
 import { unpack } from '../../src/pack/unpack.js';
 import { bytesSource, fileSink, openFile } from '../../src/platform/platform.js';
+import { loadModel } from 'lutra';
 import { decodeRows } from '../assembly/reference.js';
 import { bitnetConfig, bitnetTensors, hfFolder, trit } from '../formats/hf-folder.js';
 import { llama2cFile, llama2cWeights, tiny, tinyTokenizer, type TinyShape } from '../formats/synthetic.js';
@@ -55,6 +56,26 @@ test('every level: sizes, errors that shrink with the bits, the same bytes for 1
     const limit = { f32: 0, 8: 0.01, 4: 0.1, 3: 0.2, 2: 0.35, 1: 0.62, ternary: 0.62 }[bits];
     assert.ok(error <= limit && (bits === 'ternary' || error >= before), `${bits} bits: ${error}`);
     before = error;
+  }
+});
+
+test('the matrix that makes logits at 4 bits: the head, or the embedding that is both', async () => {
+  for (const tied of [true, false]) {
+    const file = llama2cFile(wide, 0, { untied: !tied }), head = tied ? 'embedding' : 'head';
+    const one = await packed(await open(file), { bits: 2, headBits: 4, threads: 1 }), { linears } = await header(one);
+    assert.equal(linears[head]!.parts.map(({ layout, planes, groupSize }) => [layout, planes, groupSize]), [['planes', 4, 128]]);
+    assert.is(linears.embedding!.parts[0]!.layout, tied ? 'planes' : 'int8');
+    const exact = await packed(await open(file), { bits: 'f32' }), want = rowsOf(exact, await header(exact), head).flatMap(row => [...row]);
+    const got = rowsOf(one, await header(one), head).flatMap(row => [...row]), power = want.reduce((sum, v) => sum + v * v, 0);
+    assert.ok(want.reduce((sum, v, i) => sum + (v - got[i]!) ** 2, 0) < 0.01 * power);
+    await using model = await loadModel(one, { threads: 1 });
+    assert.ok((await model.score([1, 5, 9, 12])).logProbabilities.every(Number.isFinite));
+  }
+  try {
+    await pack(await open(), { headBits: 5 as 4 }, new MemorySink());
+    assert.unreachable();
+  } catch (error) {
+    assert.instance(error, BadArgumentError);
   }
 });
 

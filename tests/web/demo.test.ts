@@ -42,7 +42,7 @@ for (const isolated of 'missing' in found ? [] : [true, false]) {
       await ended(page);
       console.log(`${isolated ? 'isolated' : 'not isolated'}: first words ${first.toFixed(0)} ms, whole story ${(performance.now() - begin).toFixed(0)} ms after the page was asked for`);
       assert.match((await story(page))!, /^Once upon a time\W.{100}/s);
-      assert.match((await page.textContent('#status'))!, isolated ? /crew: shared|there is one core/ : /crew: single, this page is not cross-origin isolated/);
+      assert.match((await page.textContent('#status'))!, isolated ? /crew: shared|there is one core/ : /crew: (single|private), this page is not cross-origin isolated/);
       assert.match((await page.textContent('#status'))!, /tokens, \d+ a second, seed/);
       assert.is(await page.evaluate(() => document.documentElement.scrollWidth), 390, 'nothing is cut off at the side');
       if (process.env.LUTRA_SCREENSHOT && isolated) await page.screenshot({ path: process.env.LUTRA_SCREENSHOT });

@@ -1,0 +1,78 @@
+/**
+ * What members of a private crew send each other: columns [begin, end) of the vectors of a pass, in a buffer that is
+ * transferred, never copied. Buffers go back and forth: who has read one keeps it for the next to be sent.
+ *
+ *   u32 pass | u32 step | u32 begin | u32 end | f32 values[m][end - begin]
+ */
+import type { ExchangeFields } from '../generated/layout.js';
+
+const HEADER_BYTES = 16;
+/** A peer is at most one exchange ahead. */
+const KEPT = 4;
+
+/** One member's end of it. */
+export class Exchanger {
+  private readonly free: ArrayBuffer[] = [];
+  private arrived: ArrayBuffer[] = [];
+  private waiting: { resolve(buffer: ArrayBuffer): void; reject(error: unknown): void } | undefined;
+  private failure: unknown;
+  private pass = 0;
+  private looks = 0;
+
+  constructor(private readonly memory: WebAssembly.Memory) {}
+
+  /** From now on values of other passes are dropped: they were given up. */
+  begin(pass: number): void {
+    this.pass = pass;
+    this.arrived = [];
+    this.waiting = undefined;
+  }
+
+  /** Columns [begin, end) as they are after `step`. */
+  pack(step: number, { values, ld, m }: ExchangeFields, begin: number, end: number): ArrayBuffer {
+    const n = end - begin, bytes = HEADER_BYTES + 4 * m * n;
+    let buffer = this.free.pop();
+    if (!buffer || buffer.byteLength < bytes) buffer = new ArrayBuffer(bytes);
+    const header = new Uint32Array(buffer, 0, 4), packed = new Float32Array(buffer, HEADER_BYTES, m * n);
+    header[0] = this.pass, header[1] = step, header[2] = begin, header[3] = end;
+    for (let i = 0; i < m; i++) packed.set(new Float32Array(this.memory.buffer, values + 4 * (i * ld + begin), n), i * n);
+    return buffer;
+  }
+
+  /** Takes a buffer that has come. */
+  deliver(buffer: ArrayBuffer): void {
+    if (new Uint32Array(buffer, 0, 1)[0] !== this.pass) return this.keep(buffer);
+    if (!this.waiting) return void this.arrived.push(buffer);
+    const { resolve } = this.waiting;
+    this.waiting = undefined;
+    resolve(buffer);
+  }
+
+  /** Puts what another member has made in `step` where it belongs, as soon as it is there. */
+  async receive(step: number, { values, ld, m, width }: ExchangeFields): Promise<void> {
+    if (this.failure) throw this.failure;
+    this.looks = 0;
+    const buffer = this.arrived.shift() ?? await new Promise<ArrayBuffer>((resolve, reject) => { this.waiting = { resolve, reject }; });
+    const [, made, begin, end] = new Uint32Array(buffer, 0, 4) as unknown as [number, number, number, number], n = end - begin;
+    if (made !== step || end > width) throw new Error(`values of step ${made}, columns ${begin} to ${end}, in step ${step}`);
+    const into = new Float32Array(this.memory.buffer, values, m * ld);
+    for (let i = 0; i < m; i++) into.set(new Float32Array(buffer, HEADER_BYTES + 4 * i * n, n), i * ld + begin);
+    this.keep(buffer);
+  }
+
+  /** Nothing will come any more. */
+  fail(error: unknown): void {
+    this.failure ??= error;
+    this.waiting?.reject(error);
+    this.waiting = undefined;
+  }
+
+  /** Called now and then: fails when a member did not answer for `patience` calls. */
+  look(patience: number): void {
+    if (this.waiting && ++this.looks > patience) this.fail(new Error('a member does not answer'));
+  }
+
+  private keep(buffer: ArrayBuffer): void {
+    if (this.free.length < KEPT) this.free.push(buffer);
+  }
+}
