@@ -1,21 +1,16 @@
 /** One HTML page that shows reports as plots; it opens without a network. */
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { chartPage, escaped, type Figure } from '../src/cli/page.js';
 import { describeMachine, threadsOf, type Report } from './report.js';
 import { median, present } from './stats.js';
 
-const require = createRequire(import.meta.url);
 const palette = ['#1f6feb', '#d9480f', '#2b8a3e', '#862e9c', '#e0a800', '#0b7285', '#c2255c', '#5c5f66'];
 const colour = (i: number) => palette[i % palette.length]!;
 
-interface Plot { title: string; note: string; chart: object }
-
-const escape = (text: string) => text.replace(/[&<>"]/g, c => `&#${c.charCodeAt(0)};`);
 const axis = (text: string, more: object = {}) => ({ title: { display: true, text }, ...more });
 
 /** Bars of tokens a second, a group for each contestant and thread count. */
-function bars(report: Report): Plot[] {
-  return report.endToEnd.flatMap(({ model, rows, prompt, generated }) => (['decode', 'prefill'] as const).map((kind): Plot => {
+function bars(report: Report): Figure[] {
+  return report.endToEnd.flatMap(({ model, rows, prompt, generated }) => (['decode', 'prefill'] as const).map((kind): Figure => {
     const labels = rows.map(row => `${row.name}, ${row.model}, ${threadsOf(row)}`);
     const names = [...new Set(rows.map(({ name }) => name))];
     return {
@@ -30,7 +25,7 @@ function bars(report: Report): Plot[] {
   }));
 }
 
-function depths(report: Report): Plot[] {
+function depths(report: Report): Figure[] {
   if (report.depth.length === 0) return [];
   return [{
     title: 'Decode over depth', note: '',
@@ -44,7 +39,7 @@ function depths(report: Report): Plot[] {
 }
 
 /** Operations a second over operations a byte; the slope is the read rate. */
-function roofline(report: Report): Plot[] {
+function roofline(report: Report): Figure[] {
   if (!report.roof || report.kernels.length === 0) return [];
   const read = Math.max(report.roof.sequential, report.roof.streams);
   const points = report.kernels.map(row => ({ x: row.gops / row.gbps, y: row.gops, label: `${row.kernel}, ${row.rows} x ${row.cols}` }));
@@ -64,32 +59,8 @@ function roofline(report: Report): Plot[] {
 }
 
 export function pageOf(report: Report): string {
-  const plots = [...bars(report), ...depths(report), ...roofline(report)];
-  // "<" could end the script.
-  const data = JSON.stringify({ charts: plots.map(({ chart }) => chart), report }).replaceAll('<', '\\u003c');
-  const library = readFileSync(require.resolve('chart.js').replace(/chart\.cjs$/, 'chart.umd.min.js'), 'utf8').replace(/\/\/# sourceMappingURL=.*/, '');
-  const absent = report.endToEnd.flatMap(({ model, absent }) => absent.map(({ name, reason }) => `<p>Not measured on ${escape(model)}: ${escape(name)}: ${escape(reason)}</p>`));
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Lutra: what was measured</title>
-<style>
-  body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-  figure { margin: 2.5rem 0 } figcaption { font-weight: 600 } .note { color: #666; font-weight: 400 }
-</style>
-<h1>Lutra: what was measured</h1>
-<p>${escape(describeMachine(report.machine))}</p>
-${plots.map(({ title, note }, i) => `<figure><figcaption>${escape(title)}<div class="note">${escape(note)}</div></figcaption><canvas id="plot${i}"></canvas></figure>`).join('\n')}
-${absent.join('\n')}
-<script type="application/json" id="data">${data}</script>
-<script>${library.replaceAll('</script', '<\\/script')}</script>
-<script>
-  JSON.parse(document.getElementById('data').textContent).charts.forEach((chart, i) => {
-    chart.options.plugins = { ...chart.options.plugins, tooltip: { callbacks: { label: ({ raw, formattedValue }) => (raw.label ? raw.label + ': ' : '') + formattedValue } } };
-    new Chart('plot' + i, chart);
+  const absent = report.endToEnd.flatMap(({ model, absent }) => absent.map(({ name, reason }) => `<p>Not measured on ${escaped(model)}: ${escaped(name)}: ${escaped(reason)}</p>`));
+  return chartPage('Lutra: what was measured', [...bars(report), ...depths(report), ...roofline(report)], {
+    before: `<p>${escaped(describeMachine(report.machine))}</p>`, after: absent.join('\n'), data: { report },
   });
-</script>
-</html>
-`;
 }
