@@ -21,13 +21,13 @@ static void forTokens(uint32_t rows, uint32_t task, F visit) {
 // ---- Matrix products. Tasks: tiles of TILE_M x TILE_N, along the columns first. ----
 
 // C [m][n] (stride ldc) = A B, added or subtracted (Store). Element (i, k) of A is a[i aRow + k aCol], of B b[i bRow + k bCol].
-// `upper`: of a symmetric C only the tiles that touch the diagonal or lie above it; mirror() makes the rest.
+// `upper`: of a symmetric C only what lies above the diagonal or on it; mirror() makes the rest.
 LUTRA_EXPORT void multiply(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, const float* a, uint32_t aRow, uint32_t aCol,
                            const float* b, uint32_t bRow, uint32_t bCol, uint32_t how, uint32_t upper, uint32_t task, void* scratch) {
   const uint32_t wide = (n + TILE_N - 1) / TILE_N, i = task / wide * TILE_M, j = task % wide * TILE_N;
   if (upper && j + TILE_N <= i) return;
   gemm(c + static_cast<size_t>(i) * ldc + j, ldc, min(m - i, TILE_M), min(n - j, TILE_N), depth, View{a, aRow, aCol}.at(i, 0),
-       View{b, bRow, bCol}.at(0, j), static_cast<Store>(how), scratch);
+       View{b, bRow, bCol}.at(0, j), static_cast<Store>(how), scratch, upper ? static_cast<int32_t>(i - j) : EVERYWHERE);
 }
 
 // h[j][i] = h[i][j] for j > i, and h[i][i] stays. Tasks of kTokens rows.
@@ -53,9 +53,10 @@ LUTRA_EXPORT void ropeTable(float* table, const Rope* rope, double* frequencies,
   const double attention = ropeFrequencies(*rope, headDim, frequencies);
   for (uint32_t i = 0; i < positions; i++) ropeAngles(frequencies, attention, headDim, i, table + static_cast<size_t>(i) * headDim);
 }
-// positions: of each row.
-LUTRA_EXPORT void rotate(float* x, uint32_t ld, uint32_t rows, const float* table, const uint32_t* positions, uint32_t heads, uint32_t headDim, uint32_t task, void*) {
-  forTokens(rows, task, [&](uint32_t i) { ropeRow(x + static_cast<size_t>(i) * ld, table, positions[i], heads, headDim); });
+// positions: of each row. back: the other way.
+LUTRA_EXPORT void rotate(float* x, uint32_t ld, uint32_t rows, const float* table, const uint32_t* positions, uint32_t heads, uint32_t headDim, uint32_t back,
+                         uint32_t task, void*) {
+  forTokens(rows, task, [&](uint32_t i) { ropeRow(x + static_cast<size_t>(i) * ld, table, positions[i], heads, headDim, back ? -1.0f : 1.0f); });
 }
 LUTRA_EXPORT void norm(float* h, const float* x, const float* w, uint32_t rows, uint32_t n, float eps, uint32_t task, void*) {
   forTokens(rows, task, [&](uint32_t i) { normRow(h + static_cast<size_t>(i) * n, x + static_cast<size_t>(i) * n, w, n, eps); });
@@ -85,9 +86,6 @@ LUTRA_EXPORT void attention(float* out, const float* q, const float* k, const fl
 }
 // ---- The same backward (layer.h). attentionBack: one key head of one sequence a task; dk and dv are zero before. ----
 
-LUTRA_EXPORT void rotateBack(float* x, uint32_t ld, uint32_t rows, const float* table, const uint32_t* positions, uint32_t heads, uint32_t headDim, uint32_t task, void*) {
-  forTokens(rows, task, [&](uint32_t i) { ropeRowBack(x + static_cast<size_t>(i) * ld, table, positions[i], heads, headDim); });
-}
 LUTRA_EXPORT void normBack(float* dx, const float* dh, const float* x, const float* w, uint32_t rows, uint32_t n, float eps, uint32_t task, void*) {
   forTokens(rows, task, [&](uint32_t i) {
     const size_t at = static_cast<size_t>(i) * n;

@@ -45,46 +45,44 @@ void packPanel(float* dst, View x, uint32_t n, uint32_t depth) {
   }
 }
 
-template <Store How>
-LUTRA_INLINE void put(float* c, V v) {
-  if (How == Store::set) store(c, v);
-  else store(c, How == Store::add ? add(load(c), v) : sub(load(c), v));
-}
-
-// A 4 x 8 tile of C.
+// A 4 x 8 tile of C. Vectors side by side are treated alike and one after the other: engines may then join them.
 template <Store How>
 void micro(float* c, uint32_t ldc, uint32_t depth, const float* a, const float* b) {
-  V s0 = splat(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+  const auto start = [](const float* p) LUTRA_LAMBDA { return How == Store::set ? splat(0) : load(p); };
+  const auto next = [](V s, V x, V y) LUTRA_LAMBDA { return How == Store::subtract ? sub(s, mul(x, y)) : add(s, mul(x, y)); };
+  float *c1 = c + ldc, *c2 = c1 + ldc, *c3 = c2 + ldc;
+  V s0 = start(c), s1 = start(c + 4), s2 = start(c1), s3 = start(c1 + 4), s4 = start(c2), s5 = start(c2 + 4), s6 = start(c3), s7 = start(c3 + 4);
   for (uint32_t k = 0; k < depth; k++, a += kRows, b += kCols) {
     const V left = load(b), right = load(b + 4);
     V x = splatAt(a);
-    s0 = add(s0, mul(x, left));
-    s1 = add(s1, mul(x, right));
+    s0 = next(s0, x, left);
+    s1 = next(s1, x, right);
     x = splatAt(a + 1);
-    s2 = add(s2, mul(x, left));
-    s3 = add(s3, mul(x, right));
+    s2 = next(s2, x, left);
+    s3 = next(s3, x, right);
     x = splatAt(a + 2);
-    s4 = add(s4, mul(x, left));
-    s5 = add(s5, mul(x, right));
+    s4 = next(s4, x, left);
+    s5 = next(s5, x, right);
     x = splatAt(a + 3);
-    s6 = add(s6, mul(x, left));
-    s7 = add(s7, mul(x, right));
+    s6 = next(s6, x, left);
+    s7 = next(s7, x, right);
   }
-  put<How>(c, s0);
-  put<How>(c + 4, s1);
-  put<How>(c += ldc, s2);
-  put<How>(c + 4, s3);
-  put<How>(c += ldc, s4);
-  put<How>(c + 4, s5);
-  put<How>(c += ldc, s6);
-  put<How>(c + 4, s7);
+  store(c, s0);
+  store(c + 4, s1);
+  store(c1, s2);
+  store(c1 + 4, s3);
+  store(c2, s4);
+  store(c2 + 4, s5);
+  store(c3, s6);
+  store(c3 + 4, s7);
 }
 
-// All tiles of packed operands: the panel of B stays in the first-level cache while A's pass by.
+// All tiles of packed operands but those that end left of `from` + their row: the panel of B stays in the first-level cache
+// while A's pass by.
 template <Store How>
-void tiles(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, const float* a, const float* b) {
+void tiles(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, const float* a, const float* b, int32_t from) {
   for (uint32_t j = 0; j < n; j += kCols) {
-    for (uint32_t i = 0; i < m; i += kRows) {
+    for (uint32_t i = 0; i < m && static_cast<int32_t>(j + kCols) > static_cast<int32_t>(i) + from; i += kRows) {
       float* to = c + static_cast<size_t>(i) * ldc + j;
       const float *pa = a + static_cast<size_t>(i) * depth, *pb = b + static_cast<size_t>(j) * depth;
       if (i + kRows <= m && j + kCols <= n) {
@@ -102,7 +100,7 @@ void tiles(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, const
 
 }  // namespace
 
-void gemm(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, View a, View b, Store how, void* scratch) {
+void gemm(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, View a, View b, Store how, void* scratch, int32_t from) {
   float *packedA = static_cast<float*>(scratch), *packedB = packedA + TILE_M * PANEL_K;
   const View bT{b.p, b.col, b.row};  // packed like A: runs of columns
   for (uint32_t k = 0; k < depth; k += PANEL_K) {
@@ -115,9 +113,10 @@ void gemm(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, View a
         const uint32_t rows = m - i < TILE_M ? m - i : TILE_M;
         for (uint32_t y = 0; y < rows; y += kRows) packPanel<kRows>(packedA + y * steps, a.at(i + y, k), rows - y < kRows ? rows - y : kRows, steps);
         float* to = c + static_cast<size_t>(i) * ldc + j;
-        if (now == Store::set) tiles<Store::set>(to, ldc, rows, cols, steps, packedA, packedB);
-        else if (now == Store::add) tiles<Store::add>(to, ldc, rows, cols, steps, packedA, packedB);
-        else tiles<Store::subtract>(to, ldc, rows, cols, steps, packedA, packedB);
+        const int32_t here = from + static_cast<int32_t>(i) - static_cast<int32_t>(j);
+        if (now == Store::set) tiles<Store::set>(to, ldc, rows, cols, steps, packedA, packedB, here);
+        else if (now == Store::add) tiles<Store::add>(to, ldc, rows, cols, steps, packedA, packedB, here);
+        else tiles<Store::subtract>(to, ldc, rows, cols, steps, packedA, packedB, here);
       }
     }
   }

@@ -1,5 +1,5 @@
-// Matrix products in f32, for matrices in any stride. Each element of the result is a sum over k in order, in registers for
-// PANEL_K steps at a time, so it depends neither on how the result is cut into tasks nor on who computes which.
+// Matrix products in f32, for matrices in any stride. Each element of the result is a sum over k in order, so it depends neither
+// on how the result is cut into tasks nor on who computes which.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -20,7 +20,9 @@ enum class Store : uint32_t { set, add, subtract };
 constexpr uint32_t TILE_M = 192, TILE_N = 256, PANEL_K = 256;
 constexpr uint32_t kGemmScratch = 4 * PANEL_K * (TILE_M + TILE_N);
 
-// c[i * ldc + j] = scale * sum over k < depth of a(i, k) b(k, j), or that added to or subtracted from it; scratch: kGemmScratch bytes.
-void gemm(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, View a, View b, Store how, void* scratch);
+constexpr int32_t EVERYWHERE = INT32_MIN / 2;
+// c[i * ldc + j] = sum over k < depth of a(i, k) b(k, j), or that added to or subtracted from it; scratch: kGemmScratch bytes.
+// Only j >= i + from matters: the rest may be left out.
+void gemm(float* c, uint32_t ldc, uint32_t m, uint32_t n, uint32_t depth, View a, View b, Store how, void* scratch, int32_t from = EVERYWHERE);
 
 }  // namespace lutra::quant

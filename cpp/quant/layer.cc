@@ -2,14 +2,14 @@
 
 namespace lutra::quant {
 
-void ropeRow(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim) {
+void ropeRow(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim, float direction) {
   const uint32_t half = headDim / 2;
   const float *cosine = table + static_cast<size_t>(position) * headDim, *sine = cosine + half;
   for (uint32_t h = 0; h < heads; h++, row += headDim) {
     for (uint32_t i = 0; i < half; i++) {
-      const float a = row[i], b = row[i + half];
-      row[i] = a * cosine[i] - b * sine[i];
-      row[i + half] = a * sine[i] + b * cosine[i];
+      const float a = row[i], b = row[i + half], s = direction * sine[i];
+      row[i] = a * cosine[i] - b * s;
+      row[i + half] = a * s + b * cosine[i];
     }
   }
 }
@@ -72,18 +72,6 @@ void attendHead(float* out, const float* q, uint32_t ldQ, const float* k, const 
     const size_t at = firstQ + static_cast<size_t>(begin) * ldQ;
     scoresOf(scores, q + at, ldQ, k + firstK, ldK, begin, end, headDim, scratch);
     gemm(out + at, ldQ, end - begin, headDim, end, {scores, end, 1}, {v + firstK, ldK, 1}, Store::set, scratch);
-  }
-}
-
-void ropeRowBack(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim) {
-  const uint32_t half = headDim / 2;
-  const float *cosine = table + static_cast<size_t>(position) * headDim, *sine = cosine + half;
-  for (uint32_t h = 0; h < heads; h++, row += headDim) {
-    for (uint32_t i = 0; i < half; i++) {
-      const float a = row[i], b = row[i + half];
-      row[i] = a * cosine[i] + b * sine[i];
-      row[i + half] = b * cosine[i] - a * sine[i];
-    }
   }
 }
 

@@ -14,7 +14,8 @@ constexpr uint32_t kQueries = 128;
 constexpr uint32_t attentionScratch(uint32_t length) { return kGemmScratch + 2 * 4 * kQueries * ((length + 3) / 4 * 4); }
 
 // Rotates `heads` heads of row `row`, which stands at `position`. table: [position][headDim], the angles of model/rope.h.
-void ropeRow(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim);
+// direction: 1, or -1 for the way back, which is also the gradient's.
+void ropeRow(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim, float direction);
 // h = (x / rms(x)) * w; n is any number of columns, h may be x.
 void normRow(float* h, const float* x, const float* w, uint32_t n, float eps);
 // h = activation(gate) * up
@@ -24,8 +25,6 @@ void attendHead(float* out, const float* q, uint32_t ldQ, const float* k, const 
 
 // ---- Backward: gradients of a scalar, given those of the outputs ----
 
-// The same angles the other way.
-void ropeRowBack(float* row, const float* table, uint32_t position, uint32_t heads, uint32_t headDim);
 // dx += the gradient of x, from dh.
 void normRowBack(float* dx, const float* dh, const float* x, const float* w, uint32_t n, float eps);
 // gate and up become their gradients, from dh.

@@ -11,14 +11,20 @@ export interface Chunk { first: number; tokens: number; sequences: readonly (rea
 
 export class Activations {
   private readonly kept = new Map<string, Float32Array>();
-  private constructor(private readonly crew: Crew, private readonly tokens: number, private readonly widths: Record<string, number>, private readonly file: Spill | undefined) {}
+  private constructor(private readonly crew: Crew, private readonly tokens: number, readonly streams: readonly string[], private readonly dim: number,
+    private readonly file: Spill | undefined) {}
 
-  /** @param path where a file may be made */
-  static async create(crew: Crew, tokens: number, widths: Record<string, number>, path: string | undefined): Promise<Activations> {
+  /**
+   * @param streams of the residual, [tokens][dim] each
+   * @param inner width of what lies between the matrices of half a layer, at most: `inner`
+   * @param path where a file may be made
+   */
+  static async create(crew: Crew, tokens: number, streams: readonly string[], dim: number, inner: number, path: string | undefined): Promise<Activations> {
+    const widths: Record<string, number> = { ...Object.fromEntries(streams.map(name => [name, dim])), inner };
     const bytes = Object.values(widths).reduce((sum, width) => sum + 4 * width * tokens, 0);
     const file = path !== undefined && bytes > IN_MEMORY ? await Spill.open(path, 'w+', lengthsOf(widths, tokens)) : undefined;
     await file?.hide();
-    const store = new Activations(crew, tokens, widths, file);
+    const store = new Activations(crew, tokens, streams, dim, file);
     if (!file) for (const [name, width] of Object.entries(widths)) store.kept.set(name, new Float32Array(width * tokens));
     return store;
   }
@@ -33,15 +39,14 @@ export class Activations {
     if (this.file) await this.file.write(name, begin, source);
     else this.kept.get(name)!.set(source, begin);
   }
-  /** Writes some of them into another file, or reads them from there. */
-  async transfer(way: 'read' | 'write', path: string, names: readonly string[], chunks: readonly Chunk[]): Promise<void> {
-    const widths = Object.fromEntries(names.map(name => [name, this.widths[name]!]));
-    const file = await Spill.open(path, way === 'read' ? 'r' : 'w+', lengthsOf(widths, this.tokens));
+  /** Writes the streams into another file, or reads them from there. */
+  async transfer(way: 'read' | 'write', path: string, chunks: readonly Chunk[]): Promise<void> {
+    const { streams, dim } = this, file = await Spill.open(path, way === 'read' ? 'r' : 'w+', lengthsOf(Object.fromEntries(streams.map(name => [name, dim])), this.tokens));
     try {
-      for (const [name, width] of Object.entries(widths)) {
+      for (const name of streams) {
         for (const chunk of chunks) {
           await this.crew.within(async () => {
-            const matrix = newMatrix(this.crew, chunk.tokens, width), first = chunk.first * width;
+            const matrix = newMatrix(this.crew, chunk.tokens, dim), first = chunk.first * dim;
             if (way === 'write') await this.load(name, chunk, matrix);
             await file[way](name, first, values(this.crew, matrix));
             if (way === 'read') await this.save(name, chunk, matrix);

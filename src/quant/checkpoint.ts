@@ -1,5 +1,5 @@
 /**
- * What is finished, in a folder beside the output: the tiles of every layer, and both streams after the last one. A file
+ * What is finished, in a folder beside the output: the tiles of every layer, and the streams after the last one. A file
  * counts when `state.json` says so, which is written last and whole.
  */
 import { BadArgumentError, FileAccessError } from '../errors.js';
@@ -15,8 +15,6 @@ interface State {
   /** Layers that are finished. */
   layers: number;
 }
-
-const STREAMS = ['exact', 'rounded'];
 
 export class Checkpoint {
   private state: State;
@@ -67,17 +65,17 @@ export class Checkpoint {
     return { rowScale: runs[0]!, parts: runs.slice(1) };
   }
 
-  /** Both streams as they are after `layers` layers. */
+  /** The streams as they are after `layers` layers. */
   async finishLayer(layers: number, activations: Activations, chunks: readonly Chunk[]): Promise<void> {
     const { rm } = builtin('node:fs/promises');
-    await activations.transfer('write', this.path(`streams-${layers}`), STREAMS, chunks);
+    await activations.transfer('write', this.path(`streams-${layers}`), chunks);
     const before = this.state.layers;
     this.state = { ...this.state, layers };
     await this.write('state.json', [new TextEncoder().encode(JSON.stringify(this.state))]);
     if (before > 0) await rm(this.path(`streams-${before}`), { force: true });
   }
   async restore(activations: Activations, chunks: readonly Chunk[]): Promise<void> {
-    await activations.transfer('read', this.path(`streams-${this.layers}`), STREAMS, chunks);
+    await activations.transfer('read', this.path(`streams-${this.layers}`), chunks);
   }
 
   async remove(): Promise<void> {

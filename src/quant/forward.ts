@@ -92,7 +92,7 @@ export class Forward {
         await crew.run('attentionBack', [...gradients.map(one => one.at), d.at, q!.at, k!.at, v!.at, places, nHeads, nHeadsKv, headDim], nHeadsKv * chunk.sequences.length);
         for (const { i, heads, norm } of this.headed(half)) {
           const one = gradients[i]!;
-          await crew.run('rotateBack', [one.at, one.cols, one.rows, this.rope, positions, heads, headDim], rows);
+          await crew.run('rotate', [one.at, one.cols, one.rows, this.rope, positions, heads, headDim, 1], rows);
           if (!this.vectors.has(norm)) continue;
           gradients[i] = zeros(crew, one.rows, one.cols);
           await this.normBack(byHead(gradients[i]!, heads), byHead(one, heads), byHead(before[i]!, heads), norm);
@@ -118,7 +118,8 @@ export class Forward {
     await this.bias(x, half.output);
   }
 
-  private async bias(x: Matrix, name: string): Promise<void> {
+  /** x += a matrix's bias, if it has one. */
+  async bias(x: Matrix, name: string): Promise<void> {
     const bias = this.vectors.get(`${name}.bias`);
     if (bias !== undefined) await this.crew.run('addBias', [x.at, bias, x.rows, x.cols], tasksOf(x.rows));
   }
@@ -139,7 +140,7 @@ export class Forward {
         await this.norm(byHead(final[i]!, heads), byHead(raw[i]!, heads), norm);
       }
       const x = final[i]!;
-      await crew.run('rotate', [x.at, x.cols, x.rows, this.rope, positions, heads, this.config.headDim], tasksOf(x.rows));
+      await crew.run('rotate', [x.at, x.cols, x.rows, this.rope, positions, heads, this.config.headDim, 0], tasksOf(x.rows));
     }
     return { raw, final };
   }

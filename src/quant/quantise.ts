@@ -59,12 +59,14 @@ export async function quantise(source: SourceModel, options: QuantiseOptions): P
     options.onFormats?.(formats);
 
     const widest = Math.max(config.nHeads * config.headDim, config.hiddenDim);
-    activations = await Activations.create(crew, tokens, { exact: config.dim, rounded: config.dim, inner: widest }, options.spill);
+    // The stream of the model as it is serves to correct targets only.
+    const isCorrected = recipe.correction > 0, streams = isCorrected ? ['exact', 'rounded'] : ['rounded'];
+    activations = await Activations.create(crew, tokens, streams, config.dim, widest, options.spill);
     if (resumed) await resumed.restore(activations, chunks);
-    else await begin(crew, activations, chunks, embed);
+    else await begin(crew, activations, streams, chunks, embed);
     const all = halves(config);
     for (const [i, half] of [...all.entries()].slice(2 * (resumed?.layers ?? 0))) {
-      await crew.within(() => quantiseHalf({ crew, forward, weights, activations: activations!, chunks, tokens, source, formats, options }, half));
+      await crew.within(() => quantiseHalf({ crew, forward, weights, activations: activations!, chunks, tokens, isCorrected, source, formats, options }, half));
       if (i % 2 === 1) await options.onLayer?.((i + 1) / 2, activations, chunks);
       options.onProgress?.('quantising', i + 1, all.length);
     }
@@ -89,12 +91,12 @@ async function roundAlone(crew: Crew, source: SourceModel, { format, recipe, onF
   }
 }
 
-/** Both streams start from the embeddings. */
-async function begin(crew: Crew, activations: Activations, chunks: readonly Chunk[], embed: (chunk: Chunk) => Matrix): Promise<void> {
+/** The streams start from the embeddings. */
+async function begin(crew: Crew, activations: Activations, streams: readonly string[], chunks: readonly Chunk[], embed: (chunk: Chunk) => Matrix): Promise<void> {
   for (const chunk of chunks) {
     await crew.within(async () => {
       const x = embed(chunk);
-      for (const name of ['exact', 'rounded']) await activations.save(name, chunk, x);
+      for (const name of streams) await activations.save(name, chunk, x);
     });
   }
 }
@@ -144,11 +146,11 @@ async function embedding(crew: Crew, weights: WeightReader, sequences: readonly 
 
 interface State {
   crew: Crew; forward: Forward; weights: WeightReader; activations: Activations;
-  chunks: readonly Chunk[]; tokens: number; source: SourceModel; formats: ReadonlyMap<string, Format>; options: QuantiseOptions;
+  chunks: readonly Chunk[]; tokens: number; isCorrected: boolean; source: SourceModel; formats: ReadonlyMap<string, Format>; options: QuantiseOptions;
 }
 
 async function quantiseHalf(state: State, half: Half): Promise<void> {
-  const { crew, forward, activations, chunks, source } = state, { dim } = source.config;
+  const { crew, forward, activations, chunks, source, isCorrected } = state, { dim } = source.config;
   const exact: Matrix[] = [];
   for (const name of half.inputs) exact.push(await read(state, name));
   const rounded = exact.map(one => copied(crew, one));
@@ -156,13 +158,16 @@ async function quantiseHalf(state: State, half: Half): Promise<void> {
     const gram = zeros(crew, dim, dim), cross = zeros(crew, dim, dim);
     for (const chunk of chunks) {
       await crew.within(async () => {
-        const n = await normalised(state, half, chunk, 'exact'), seen = await normalised(state, half, chunk, 'rounded');
+        const seen = await normalised(state, half, chunk, 'rounded');
         await multiply(crew, gram, t(seen), seen, Store.add, true);
+        if (!isCorrected) return;
+        const n = await normalised(state, half, chunk, 'exact');
         await subtract(crew, n, n, seen);
         await multiply(crew, cross, t(n), seen, Store.add);
       });
     }
-    await roundAll(state, gram, { cross }, half.inputs, rounded);
+    await mirror(crew, gram);
+    await roundAll(state, gram, isCorrected ? { cross } : null, half.inputs, rounded);
   });
 
   const output = await read(state, half.output);
@@ -170,22 +175,28 @@ async function quantiseHalf(state: State, half: Half): Promise<void> {
     const gram = zeros(crew, half.inner, half.inner), residual = zeros(crew, dim, half.inner);
     for (const chunk of chunks) {
       await crew.within(async () => {
-        const x = newMatrix(crew, chunk.tokens, dim), inner = newMatrix(crew, chunk.tokens, half.inner), missing = newMatrix(crew, chunk.tokens, dim);
-        await forward.inner(half, inner, await normalised(state, half, chunk, 'exact'), exact, chunk);
-        await activations.load('exact', chunk, x);
-        await forward.output(half, x, inner, output);
-        await activations.save('exact', chunk, x);
-        // What the rounded stream lacks if this matrix stays as it is.
+        const x = newMatrix(crew, chunk.tokens, dim), inner = newMatrix(crew, chunk.tokens, half.inner);
+        if (isCorrected) {
+          await forward.inner(half, inner, await normalised(state, half, chunk, 'exact'), exact, chunk);
+          await activations.load('exact', chunk, x);
+          await forward.output(half, x, inner, output);
+          await activations.save('exact', chunk, x);
+        }
         await forward.inner(half, inner, await normalised(state, half, chunk, 'rounded'), rounded, chunk);
         await activations.save('inner', chunk, inner);
-        await activations.load('rounded', chunk, missing);
-        await forward.output(half, missing, inner, output);
-        await subtract(crew, missing, x, missing);
         await multiply(crew, gram, t(inner), inner, Store.add, true);
-        await multiply(crew, residual, t(missing), inner, Store.add);
+        if (!isCorrected) return;
+        const before = newMatrix(crew, chunk.tokens, dim);
+        await activations.load('rounded', chunk, before);
+        await forward.bias(before, half.output);
+        await subtract(crew, x, x, before);
+        await multiply(crew, residual, t(x), inner, Store.add);
       });
     }
-    await roundAll(state, gram, { residual }, [half.output], [output]);
+    await mirror(crew, gram);
+    // What the rounded stream lacks if this matrix stays as it is: without its own share, W X̂.
+    if (isCorrected) await multiply(crew, residual, output, gram, Store.subtract);
+    await roundAll(state, gram, isCorrected ? { residual } : null, [half.output], [output]);
   });
 
   for (const chunk of chunks) {
@@ -201,7 +212,6 @@ async function quantiseHalf(state: State, half: Half): Promise<void> {
 
 /** Rounds matrices that read one input; they become what their codes mean. */
 async function roundAll({ crew, tokens, formats, options: { recipe, onMatrix } }: State, gram: Matrix, correction: Correction, names: readonly string[], matrices: readonly Matrix[]): Promise<void> {
-  await mirror(crew, gram);
   const sizes = new Set(names.map(name => formats.get(name)!.groupSize));
   for (const groupSize of sizes) {
     await crew.within(async () => {

@@ -28,6 +28,19 @@ test('in f64 the same up to rounding: every stride, edges of tiles and panels, m
   }
 }));
 
+test('an element is the sum over k in order, bit by bit', () => withCrew(async crew => {
+  const m = 13, n = 21, depth = 700, a = randomMatrix(crew, m, depth, 1), b = randomMatrix(crew, n, depth, 2), c = randomMatrix(crew, m, n, 3);
+  const x = values(crew, a), y = values(crew, b), before = values(crew, c).slice();
+  await multiply(crew, c, a, t(b), Store.add);
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      let sum = before[i * n + j]!;
+      for (let k = 0; k < depth; k++) sum = Math.fround(sum + Math.fround(x[i * depth + k]! * y[j * depth + k]!));
+      assert.is(values(crew, c)[i * n + j], sum);
+    }
+  }
+}));
+
 test('a symmetric product from its upper tiles; the same bits with 1 and 3 threads', async () => {
   const results: Float32Array[] = [];
   for (const threads of [1, 3]) {
