@@ -28,7 +28,7 @@ export const recipes = {
   best: { damping: 0.03, correction: 0.75, ordered: true, search: { ...plain, refits: 4, passes: 2, joint: 1, sweeps: 4 } },
   gptq: { damping: 0.05, correction: 0, ordered: false, search: plain },
   rtn: { damping: 0, correction: 0, ordered: false, search: { ...plain, starts: 1, rounds: 1, weighted: 0, sweeps: 1 } },
-  elutq: { damping: 0.01, correction: 0, ordered: false, search: { ...plain, starts: 1, rounds: 10, fixedCodes: 1 } },
+  elutq: { damping: 0.01, correction: 0, ordered: false, search: { ...plain, fixedCodes: 1 } },
 } satisfies Record<string, Recipe>;
 
 /** A matrix that has been rounded; rows and columns in their own order. */
