@@ -5,6 +5,7 @@ import { detect } from '../formats/detect.js';
 import type { SourceModel } from '../formats/source.js';
 import { pack, type Bits, type PackOptions, type PackStats } from '../pack/pack.js';
 import { packedSink } from '../pack/shards.js';
+import { balanced } from '../quant/balance.js';
 import { quantizeModel, type Method } from '../quant/model.js';
 import { choice, GROUPS, jsonOption, LEVELS, wholeNumber } from './options.js';
 import { fetched } from './remote.js';
@@ -92,7 +93,10 @@ async function quantize(path: string, options: QuantizeOptions): Promise<PackSta
 }
 
 async function packPlain(source: SourceModel, { output, shardSize, bits, group, coding, headBits, threads }: QuantizeOptions, onProgress: (phase: string, done: number, total: number) => void): Promise<PackStats> {
-  return pack(source, {
+  // HLQ looks at the weights alone: their columns may as well be easy ones. Trits are what they are.
+  const isHlq = source.defaultBits !== 'ternary' && (bits === undefined ? source.defaultBits === undefined : typeof bits === 'number' && bits <= 4);
+  const easier = isHlq ? await balanced(source, (done, total) => onProgress('balancing', done, total), interrupt()) : source;
+  return pack(easier, {
     ...(bits && { bits: bits as Bits }),
     ...(group && { groupSize: group }),
     ...(coding && { coding }),

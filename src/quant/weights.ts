@@ -14,17 +14,22 @@ export class WeightReader {
   }
 
   /** Runs of rows of a linear layer, in order. */
-  async *runs(name: string): AsyncGenerator<{ first: number; count: number; values: Float32Array }> {
+  async *runs(name: string): AsyncGenerator<{ first: number; count: number; total: number; values: Float32Array }> {
     const matrix = this.source.matrices.get(name)!, { rows, cols } = matrix;
     const count = Math.max(1, Math.floor(RUN_WEIGHTS / cols));
     for (let first = 0; first < rows; first += count) {
-      yield { first, count: Math.min(count, rows - first), values: await this.decode(matrix, first, Math.min(count, rows - first)) };
+      yield { first, count: Math.min(count, rows - first), total: rows, values: await this.decode(matrix, first, Math.min(count, rows - first)) };
     }
   }
 
   async read(name: string, into: Float32Array): Promise<void> {
     const { cols } = this.source.matrices.get(name)!;
     for await (const { first, values } of this.runs(name)) into.set(values, first * cols);
+  }
+
+  /** Rows [first, first + count) of a linear layer. */
+  async rows(name: string, first: number, count: number): Promise<Float32Array> {
+    return this.decode(this.source.matrices.get(name)!, first, count);
   }
 
   private async decode({ encoding, cols, codes, scales, phase, param = 0, scale = 1, name }: SourceMatrix, first: number, count: number): Promise<Float32Array> {
