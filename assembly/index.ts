@@ -6,7 +6,7 @@ export {
 } from './gguf';
 export { splitGptq2, splitGptq3, splitGptq4, splitGptq8 } from './gptq';
 export { int8FromCodes, ternaryFromCodes } from './exact';
-export { uniformFromPairs, uniformFromSmall, pairsFromSmall, tileFromUniform } from './uniform';
+export { uniformFromPairs, uniformFromSmall, smallFinite, pairsFromSmall, tileFromUniform } from './uniform';
 export { rowFromElutq, planesFromElutq, elutqFromPlanes, halvesFinite, halvesFromF32 } from './elutq';
 export { tileFromRows, rowsFromTile, scaleRows, allFinite, sumAbs, rowAbsMax } from './tile';
 export { hlqFit } from './hlq';

@@ -15,16 +15,20 @@ import { bitAt, placeOf } from './octet';
 export const SMALL_BYTES: usize = 36;
 const SCALES: usize = 4, OFFSETS: usize = 20;
 
-/** The planes of a group's codes. */
+/** The planes of a group's codes: the sign bits of 16 codes at once, from the highest plane down. */
 function storeCodes(codes: usize, stride: i32, groupSize: i32, planes: i32, dst: usize): usize {
   const octet = <usize>planes << 4;
   for (let o = 0; o < groupSize; o += 16, dst += 2 * octet) {
-    for (let r = 0; r < TILE_ROWS; r++) {
-      const q = v128.load(codes + <usize>(r * stride + o));
-      for (let p = 0; p < planes; p++) {
-        const bits = i8x16.bitmask(i8x16.shl(q, 7 - p)), at = dst + (<usize>p << 4) + placeOf(r);
+    let from = codes + <usize>o;
+    for (let r = 0; r < TILE_ROWS; r++, from += stride) {
+      let q = i8x16.shl(v128.load(from), 8 - planes);
+      const first = dst + placeOf(r);
+      for (let at = first + octet - 16; ; at -= 16) {
+        const bits = i8x16.bitmask(q);
         store<u8>(at, <u8>bits);
         store<u8>(at + octet, <u8>(bits >> 8));
+        if (at == first) break;
+        q = i8x16.add(q, q);
       }
     }
   }
@@ -80,6 +84,15 @@ function storeSix(dst: usize, r: i32, first: u8, second: u8): void {
   store<u8>(dst + r, (first & 63) | ((second >> 4) << 6));
   const at = dst + 16 + (r & 7), low = second & 15;
   store<u8>(at, r < 8 ? low : load<u8>(at) | (low << 4));
+}
+
+/** Whether none of the halves is NaN or infinite; their products with small integers are finite then. */
+export function smallFinite(small: usize, blocks: i32): bool {
+  for (const end = small + <usize>blocks * SMALL_BYTES; small < end; small += SMALL_BYTES) {
+    const halves = load<u32>(small);
+    if ((halves & 0x7c00) == 0x7c00 || (halves & 0x7c000000) == 0x7c000000) return false;
+  }
+  return true;
 }
 
 /**

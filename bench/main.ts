@@ -7,6 +7,7 @@ import type { EngineOptions } from '../src/engine/types.js';
 import { reasonOf, type Absent, type Contestant } from './contestant.js';
 import { race, type EndToEnd } from './end-to-end.js';
 import { benchKernels } from './kernels.js';
+import { benchLoads, loadTable, loadTypes } from './load.js';
 import { Lutra } from './lutra.js';
 import { fileModel, syntheticModel, type BenchModel } from './models.js';
 import { pageOf } from './page.js';
@@ -23,6 +24,7 @@ What is measured
                    --kernels onnxruntime-web's MatMulNBits. Installs them into bench/peers on first use
   --depth LIST     decode behind so many tokens                      e.g. 0,512,2048,4096
   --kernels        every kernel, layer by layer
+  --load           loading, packed and from GGUF files: seconds in a fresh process beside a plain read; --only WORDS: types
   --only WORDS     contestants, or kernels, whose name has one of the words, e.g. lutra,native
 
 Of what
@@ -51,7 +53,7 @@ What becomes of it
 Example: npm run bench -- --peers --shape 134m --bits ternary --html bench.html`;
 
 const { values } = parseArgs({ options: {
-  peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
+  peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, load: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
   shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, head: { type: 'string', default: '8' }, model: { type: 'string' },
   threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '7' }, minutes: { type: 'string', default: '8' },
   prompt: { type: 'string', default: '32' }, generate: { type: 'string', default: '16' }, variant: { type: 'string', default: 'auto' },
@@ -170,6 +172,7 @@ async function main(): Promise<void> {
   if (values.help) return console.log(help);
   const shape = shapes[values.shape];
   if (!shape) throw new Error(`There is no shape ${values.shape}; there are ${Object.keys(shapes).join(', ')}.`);
+  if (values.load) return console.log(loadTable(await benchLoads(shape, loadTypes.filter(type => words.length === 0 || words.includes(type.toLowerCase())), Number(values.rounds), progress)));
   const report: Report = {
     machine: { cpu: cpus()[0]?.model.trim() ?? '?', cores: cpus().length, gigabytes: Math.round(totalmem() / 2 ** 30), os: `${type()} ${release()}`, node: process.versions.node, lutra: __LUTRA_VERSION__, wasm: '', date: new Date().toISOString().slice(0, 10) },
     endToEnd: [], depth: [], kernels: [], roof: null,

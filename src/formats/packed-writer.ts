@@ -9,6 +9,8 @@ export interface ByteSink {
   /** Comes first. `size`: of the whole file, bytes. */
   begin(size: number): Promise<void>;
   write(bytes: Uint8Array, offset: number): Promise<void>;
+  /** Shared memory that these bytes may be put into instead, by any thread; undefined: there is none. */
+  place?(offset: number, length: number): Promise<Uint8Array | undefined>;
   finish(): Promise<void>;
   abort(): Promise<void>;
 }
@@ -35,10 +37,23 @@ export class PackedWriter {
 
   /** Bytes of a tensor from byte `at` of it on. */
   async write(name: string, bytes: Uint8Array, at = 0): Promise<void> {
+    await this.sink.write(bytes, this.take(name, bytes.length, at));
+  }
+
+  /** Where `length` bytes of a tensor are to be put instead of being written, if the sink has such places. */
+  async place(name: string, length: number, at: number): Promise<Uint8Array | undefined> {
+    if (!this.sink.place) return undefined;
+    const offset = this.header.length + this.plan.tensors.get(name)!.begin + at, place = await this.sink.place(offset, length);
+    if (place) this.take(name, length, at);
+    return place;
+  }
+
+  /** Counts them as written; returns their offset. */
+  private take(name: string, length: number, at: number): number {
     const { begin, end } = this.plan.tensors.get(name)!;
-    if (begin + at + bytes.length > end) throw new RangeError(`${name}: ${bytes.length} bytes at ${at} of ${end - begin}`);
-    this.missing.set(name, this.missing.get(name)! - bytes.length);
-    await this.sink.write(bytes, this.header.length + begin + at);
+    if (begin + at + length > end) throw new RangeError(`${name}: ${length} bytes at ${at} of ${end - begin}`);
+    this.missing.set(name, this.missing.get(name)! - length);
+    return this.header.length + begin + at;
   }
 
   /** A whole tensor shorter than its place, filled up with `padding`. */

@@ -99,6 +99,12 @@ export interface PackedHeader {
   provenance: Record<string, unknown>;
 }
 
+export interface StreamTarget {
+  write(bytes: Uint8Array, offset: number): void;
+  /** Shared memory that these bytes may be put into instead, by any thread; undefined: they are to be written. */
+  place(offset: number, length: number): Uint8Array | undefined;
+}
+
 /** Random access to the bytes of one file, wherever they are. */
 export interface ByteSource {
   /** For messages: path, URL or a given name. */
@@ -107,6 +113,6 @@ export interface ByteSource {
   /** Fills `target` from `offset`; rejects with a typed error when fewer bytes are there. `target` may view shared memory. */
   read(target: Uint8Array, offset: number): Promise<void>;
   /** Where bytes are made rather than read: all of them once, in pieces in any order. `read` then knows only what is small. */
-  stream?(write: (bytes: Uint8Array, offset: number) => void): Promise<void>;
+  stream?(target: StreamTarget): Promise<void>;
   close(): Promise<void>;
 }

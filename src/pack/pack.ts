@@ -186,6 +186,14 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
       await writer.write(`${name}.${i}`, part, firstTile * tileBytes(format, borders[i + 1]! - borders[i]!));
     }
   };
+  /** Where a step's tiles go, if that is memory that workers can write to: all parts or none. */
+  const places = async (name: string, { begin, count }: Step, format: PartFormat, borders: number[]): Promise<{ into?: Uint8Array[] }> => {
+    const into = await Promise.all(borders.slice(1).map((end, i) => {
+      const bytes = tileBytes(format, end - borders[i]!);
+      return writer.place(`${name}.${i}`, Math.ceil(count / TILE_ROWS) * bytes, begin / TILE_ROWS * bytes);
+    }));
+    return into.every(place => place !== undefined) ? { into } : {};
+  };
 
   // Partial sums of fixed runs of rows, added up in their order: the mean does not depend on the number of workers.
   for (const { name } of needsMean) {
@@ -201,7 +209,9 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
     const gamma = keepTrits ? 1 : gammas.get(name) ?? 1;
     const job = await rowsJob(pool, step, keepTrits ? 1 : matrix.scale);
-    const tiles = await named(matrix, pool.tiles({ ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name) }));
+    const tiles = await named(matrix, pool.tiles({
+      ...job, format, borders, gamma, ternaryScale: keepTrits ? matrix.scale ?? 1 : gamma, keep: kept.has(name), ...await places(name, step, format, borders),
+    }));
     await write(name, tiles, step.begin / TILE_ROWS, format, borders);
     pool.giveBack(tiles);
     advance(step);

@@ -31,6 +31,8 @@ export interface TilesJob extends RowsJob {
   ternaryScale: number;
   /** Codes and parameters go into `format` as they are. */
   keep: boolean;
+  /** Shared memory for the tiles of each part. */
+  into?: Uint8Array[];
   /** Layout 'planes': the parameters, where they are found already: for each tile f32[groups][planes + 1][16], s_0 … and z. */
   params?: Float32Array;
 }
@@ -56,7 +58,7 @@ export interface Tiles {
   /** For each tile f32[16], as bytes; coding 'i6': 16 halves Ss, 16 halves Sc. */
   rowScale: Uint8Array<ArrayBuffer>;
   /** For each part its tiles, one after the other. */
-  parts: Uint8Array<ArrayBuffer>[];
+  parts: Uint8Array[];
 }
 
 /** A weight that is NaN or infinite. */
@@ -74,6 +76,7 @@ type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<Split, Row
   int8FromCodes(codes: number, params: number, cols: number, begin: number, end: number, groupSize: number, dst: number): void;
   uniformFromPairs(codes: number, stride: number, pairs: number, groups: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): number;
   uniformFromSmall(codes: number, stride: number, small: number, rowBytes: number, perBlock: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): number;
+  smallFinite(small: number, blocks: number): number;
   pairsFromSmall(small: number, groups: number, perBlock: number, middle: number, pairs: number): void;
   tileFromUniform(src: number, cols: number, planes: number, groupSize: number, coding: number, rowScale: number, tile: number): void;
   ternaryFromCodes(codes: number, params: number, cols: number, sourceGroup: number, begin: number, end: number, groupSize: number, coding: number, dst: number): void;
@@ -146,8 +149,8 @@ export class Packers {
     this.copySource(job, at);
     let found = 0;
     for (let r = 0; r < job.rows; r++) {
-      this.split(job, r, at, 0);
-      this.pairs(job, at, 0);
+      this.split(job, r, at);
+      this.pairs(job, at);
       const pairs = new Float32Array(this.memory.buffer, at.pairs, 2 * count);
       for (let i = 0; i < count; i++) {
         const scale = Math.abs(pairs[2 * i]!);
@@ -168,7 +171,7 @@ export class Packers {
     if (job.encoding === 'elutq') return this.elutqTiles(job);
     const { cols, format } = job, blocks = blocksOf(job)!, { group, perBlock } = blocks;
     const { layout, planes, groupSize } = format, coding = Coding[format.coding];
-    const parts = partsOf(job), rowBytes = paramBytes(blocks, cols);
+    const parts = partsOf(job), rowBytes = paramBytes(blocks, cols), sourceBytes = job.codes.length / job.rows, split = this.wasm[blocks.split as Split];
     const at = this.place({ ...sourceSizes(job, TILE_ROWS), out: Math.max(...parts.map(part => part.bytes)) });
     this.copySource(job, at);
     const result = emptyTiles(job, parts, this.buffers), bytes = new Uint8Array(this.memory.buffer);
@@ -176,8 +179,9 @@ export class Packers {
     for (let t = 0; t < result.rowScale.length / (4 * TILE_ROWS); t++) {
       const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t);
       bytes.fill(0, at.split + cols * rows, at.split + cols * TILE_ROWS).fill(0, at.params + rowBytes * rows, at.params + rowBytes * TILE_ROWS);
-      for (let r = 0; r < rows; r++) this.split(job, TILE_ROWS * t + r, at, r);
-      for (let r = 0; r < TILE_ROWS; r++) if (!this.finiteParams(job, at, r)) throw new NotFiniteError();
+      for (let r = 0; r < rows; r++) split(at.codes + sourceBytes * (TILE_ROWS * t + r), cols, at.split + cols * r, at.params + rowBytes * r, group);
+      const finite = perBlock ? this.wasm.smallFinite(at.params, TILE_ROWS * rowBytes / SMALL_BYTES) : this.wasm.allFinite(at.params, TILE_ROWS * rowBytes / 4);
+      if (!finite) throw new NotFiniteError();
       parts.forEach(({ begin, cols: width, bytes: size }, i) => {
         const end = begin + width;
         switch (layout) {
@@ -339,8 +343,8 @@ export class Packers {
   private decode(job: RowsJob, r: number, at: SourceAt, to: number): void {
     const { encoding, cols, param, phases } = job, blocks = blocksOf(job);
     if (blocks) {
-      this.split(job, r, at, 0);
-      this.pairs(job, at, 0);
+      this.split(job, r, at);
+      this.pairs(job, at);
       this.wasm.rowFromCodes(at.split, at.pairs, blocks.group, cols, to);
     } else {
       const stride = job.codes.length / job.rows, scalesStride = (job.scales?.length ?? 0) / job.rows;
@@ -348,22 +352,17 @@ export class Packers {
     }
   }
 
-  /** Takes the blocks of row `r` apart, into the place of the `slot`-th row there. */
-  private split(job: RowsJob, r: number, at: SourceAt, slot: number): void {
-    const { cols } = job, blocks = blocksOf(job)!, split = this.wasm[blocks.split as Split];
-    split(at.codes + job.codes.length / job.rows * r, cols, at.split + cols * slot, at.params + paramBytes(blocks, cols) * slot, blocks.group);
+  /** Takes the blocks of row `r` apart. */
+  private split(job: RowsJob, r: number, at: SourceAt): void {
+    const blocks = blocksOf(job)!;
+    this.wasm[blocks.split as Split](at.codes + job.codes.length / job.rows * r, job.cols, at.split, at.params, blocks.group);
   }
 
-  /** Scales and zeros of the `slot`-th row as f32, at `at.pairs`. */
-  private pairs(job: RowsJob, at: SourceAt, slot: number): void {
-    const { cols } = job, blocks = blocksOf(job)!, { group, perBlock, middle = 0 } = blocks, params = at.params + paramBytes(blocks, cols) * slot;
-    if (perBlock) this.wasm.pairsFromSmall(params, cols / group, perBlock, middle, at.pairs);
-    else new Uint8Array(this.memory.buffer).copyWithin(at.pairs, params, params + 8 * cols / group);
-  }
-
-  private finiteParams(job: RowsJob, at: SourceAt, slot: number): boolean {
-    this.pairs(job, at, slot);
-    return this.wasm.allFinite(at.pairs, 2 * job.cols / blocksOf(job)!.group) !== 0;
+  /** Scales and zeros of a row that is apart as f32, at `at.pairs`. */
+  private pairs(job: RowsJob, at: SourceAt): void {
+    const { cols } = job, { group, perBlock, middle = 0 } = blocksOf(job)!;
+    if (perBlock) this.wasm.pairsFromSmall(at.params, cols / group, perBlock, middle, at.pairs);
+    else new Uint8Array(this.memory.buffer).copyWithin(at.pairs, at.params, at.params + 8 * cols / group);
   }
 
   private copySource(job: RowsJob, at: Pick<SourceAt, 'codes' | 'scales'>): void {
@@ -400,7 +399,7 @@ interface PartPlace { begin: number; cols: number; bytes: number }
 const partsOf = ({ borders, format }: Pick<TilesJob, 'borders' | 'format'>): PartPlace[] =>
   borders.slice(1).map((end, i) => ({ begin: borders[i]!, cols: end - borders[i]!, bytes: tileBytes(format, end - borders[i]!) }));
 
-function emptyTiles({ rows }: { rows: number }, parts: PartPlace[], buffers: Buffers): Tiles {
+function emptyTiles({ rows, into }: Pick<TilesJob, 'rows' | 'into'>, parts: PartPlace[], buffers: Buffers): Tiles {
   const tiles = Math.ceil(rows / TILE_ROWS);
-  return { rowScale: new Uint8Array(4 * TILE_ROWS * tiles), parts: parts.map(part => buffers.take(tiles * part.bytes)) };
+  return { rowScale: new Uint8Array(4 * TILE_ROWS * tiles), parts: into ?? parts.map(part => buffers.take(tiles * part.bytes)) };
 }

@@ -38,7 +38,7 @@ export class PackPool {
   get lanes(): number { return QUEUED * this.workers.length; }
 
   /** Says that tiles are no longer needed: their memory is used for others. */
-  giveBack({ parts }: Tiles): void { this.results.give(...parts.map(part => part.buffer)); }
+  giveBack({ parts }: Tiles): void { this.results.give(...parts.map(part => part.buffer as ArrayBuffer)); }
 
   sum(job: RowsJob): Promise<number> { return this.post({ sum: job }, job); }
   oneScale(job: RowsJob): Promise<number> { return this.post({ oneScale: job }, job); }

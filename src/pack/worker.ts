@@ -11,6 +11,8 @@ connect<{ module: WebAssembly.Module }>(({ module }, parent) => {
   parent.onMessage((message: Request) => work(message, packers, parent));
 });
 
+const buffersOf = (parts: Uint8Array[]) => parts.map(part => part.buffer as ArrayBuffer);
+
 async function work(message: Request, packers: Promise<Packers>, parent: Peer): Promise<void> {
   const { id, spare } = message, { codes, scales } = 'sum' in message ? message.sum : 'oneScale' in message ? message.oneScale : 'tiles' in message ? message.tiles : message.coded;
   const spent = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []);
@@ -23,7 +25,8 @@ async function work(message: Request, packers: Promise<Packers>, parent: Peer): 
       parent.post({ id, spent, result: ready.oneScale(message.oneScale) } satisfies Reply, spent);
     } else {
       const result = 'tiles' in message ? ready.tiles(message.tiles) : ready.codedTiles(message.coded);
-      parent.post({ id, spent, result } satisfies Reply, [...spent, result.rowScale.buffer, ...result.parts.map(part => part.buffer)]);
+      const parts = 'tiles' in message && message.tiles.into ? [] : result.parts;
+      parent.post({ id, spent, result: { ...result, parts } } satisfies Reply, [...spent, result.rowScale.buffer, ...buffersOf(parts)]);
     }
   } catch (error) {
     parent.post((error instanceof NotFiniteError ? { id, spent, notFinite: true } : { id, spent, error: String(error) }) satisfies Reply, spent);

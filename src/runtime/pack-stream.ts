@@ -3,9 +3,8 @@
  * stops before the first weights until somebody calls `stream`; header, vectors and tokenizer are kept and can be read.
  */
 import type { ByteSink } from '../formats/packed-writer.js';
-import type { ByteSource } from '../formats/types.js';
+import type { ByteSource, StreamTarget } from '../formats/types.js';
 
-type Write = (bytes: Uint8Array, offset: number) => void;
 /** Packs the model; called again where its bytes are wanted twice. */
 export type PackInto = (sink: ByteSink, signal: AbortSignal) => Promise<unknown>;
 
@@ -36,7 +35,7 @@ export class PackStream implements ByteSource {
     throw new Error(`${this.name}: bytes ${offset} to ${offset + target.length} are not kept`);
   }
 
-  async stream(write: Write): Promise<void> {
+  async stream(target: StreamTarget): Promise<void> {
     if (this.streamed) {
       const { kept } = this.run;
       this.run = new Run(this.pack);
@@ -44,7 +43,7 @@ export class PackStream implements ByteSource {
       this.run.kept.push(...kept); // readers may come back for the tokenizer
     }
     this.streamed = true;
-    await this.run.into(write);
+    await this.run.into(target);
   }
 
   async close(): Promise<void> {
@@ -62,21 +61,24 @@ class Run {
   private readonly done: Promise<unknown>;
   private readonly stopped = new AbortController();
   private small = true;
-  private write: Write | undefined;
+  private target: StreamTarget | undefined;
   private open!: () => void;
   private readonly opened = new Promise<void>(resolve => { this.open = resolve; });
   private isReady!: () => void;
 
   constructor(pack: PackInto) {
     const full = new Promise<void>(resolve => { this.isReady = resolve; });
-    this.done = pack({ begin: async size => { this.size = size; }, write: (bytes, at) => this.take(bytes, at), async finish() {}, async abort() {} }, this.stopped.signal);
+    this.done = pack({
+      begin: async size => { this.size = size; },
+      write: (bytes, at) => this.take(bytes, at), place: (at, length) => this.place(at, length), async finish() {}, async abort() {},
+    }, this.stopped.signal);
     this.done.catch(() => {}); // awaited by `into`, if anybody comes so far
     this.ready = Promise.race([full, this.done.then(() => {})]);
   }
 
-  async into(write: Write): Promise<void> {
-    for (const { bytes, at } of this.kept) write(bytes, at);
-    this.write = write;
+  async into(target: StreamTarget): Promise<void> {
+    for (const { bytes, at } of this.kept) target.write(bytes, at);
+    this.target = target;
     this.open();
     await this.done;
   }
@@ -95,8 +97,16 @@ class Run {
       this.small = false;
       return this.isReady();
     }
+    (await this.opening()).write(bytes, at);
+  }
+
+  private async place(at: number, length: number): Promise<Uint8Array | undefined> {
+    return (await this.opening()).place(at, length);
+  }
+
+  private async opening(): Promise<StreamTarget> {
     await this.opened;
     this.stopped.signal.throwIfAborted();
-    this.write!(bytes, at);
+    return this.target!;
   }
 }

@@ -107,12 +107,17 @@ class LoadedModel {
       const { config } = header;
       const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;
       whole('context', context, 2, config.contextLength);
-      const tokenizer = new Tokenizer(await tokenizerBytes(source, header), config, source.name, header.chat?.template);
-      const engine = await createEngine(source, header, {
+      const starting = createEngine(source, header, {
         threads, crew, variant, context, reference, signal,
         maxSessions: maxSessions + 1,
         onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
       });
+      starting.catch(() => {}); // awaited below
+      const tokenizer = await tokenizerBytes(source, header).then(bytes => new Tokenizer(bytes, config, source.name, header.chat?.template)).catch(async error => {
+        await starting.then(engine => engine.dispose(), () => {});
+        throw error;
+      });
+      const engine = await starting;
       const info = {
         ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,
         loadSeconds: (performance.now() - begin) / 1000,

@@ -78,10 +78,24 @@ test('the same bytes for any number of workers', async () => {
   }
 });
 
+test('into shared memory, where the sink has some: the same bytes', async () => {
+  for (const type of ['Q4_0', 'Q6_K', 'Q8_0', 'TQ2_0', 'F16']) {
+    const parts = tinyParts(type, wide), { bytes } = await packed(parts);
+    let file = new Uint8Array(new SharedArrayBuffer(0)), placed = 0;
+    await pack(await importGguf(bytesSource('model.gguf', ggufFile(parts))), { threads: 2 }, {
+      async begin(size) { file = new Uint8Array(new SharedArrayBuffer(size)); },
+      async write(some, offset) { file.set(some, offset); },
+      async place(offset, length) { placed += length; return file.subarray(offset, offset + length); },
+      async finish() {}, async abort() {},
+    });
+    assert.ok(placed > bytes.length / 2 && Buffer.from(file).equals(bytes), type);
+  }
+});
+
 test('a scale that is not finite is found, whatever becomes of it', async () => {
-  for (const type of ['Q4_0', 'Q4_K', 'Q8_0', 'TQ1_0']) {
+  for (const [type, i] of [['Q4_0', 0], ['Q4_K', 0], ['Q4_K', 1], ['Q6_K', 0], ['Q8_0', 0], ['TQ1_0', 0]] as const) {
     const parts = tinyParts(type, wide), { bytes } = parts.tensors.find(({ name }) => name === 'blk.0.ffn_up.weight')!;
-    bytes.set([0x00, 0x7c], bytes.length - blockTypes[type]!.bytes + blockTypes[type]!.halves[0]!);
+    bytes.set([0x00, 0x7c], bytes.length - blockTypes[type]!.bytes + blockTypes[type]!.halves[i]!);
     for (const options of [{}, { bits: 8 }] as const) {
       try {
         await packed(parts, options);
