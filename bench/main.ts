@@ -25,6 +25,7 @@ What is measured
   --depth LIST     decode behind so many tokens                      e.g. 0,512,2048,4096
   --kernels        every kernel, layer by layer
   --load           loading, packed and from GGUF files: seconds in a fresh process beside a plain read; --only WORDS: types
+  --crews          workers with memories of their own, --threads of them: Node without SharedArrayBuffer, Chromium without isolation
   --only WORDS     contestants, or kernels, whose name has one of the words, e.g. lutra,native
 
 Of what
@@ -53,7 +54,7 @@ What becomes of it
 Example: npm run bench -- --peers --shape 134m --bits ternary --html bench.html`;
 
 const { values } = parseArgs({ options: {
-  peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, load: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
+  peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, load: { type: 'boolean', default: false }, crews: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
   shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, head: { type: 'string', default: '8' }, model: { type: 'string' },
   threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '7' }, minutes: { type: 'string', default: '8' },
   prompt: { type: 'string', default: '32' }, generate: { type: 'string', default: '16' }, variant: { type: 'string', default: 'auto' },
@@ -190,6 +191,11 @@ async function main(): Promise<void> {
   if (measures && (values.depth || !values.kernels)) {
     const model = values.model ? await fileModel(values.model) : syntheticModel(values.shape, shape, values.bits, Number(values.group ?? (values.bits === '4' ? 64 : 128)), values.head, values.keep);
     try {
+      if (values.crews) {
+        const { benchCrews, crewTable } = await import('./crews.js');
+        const rows = await benchCrews(model, { counts, rounds: Number(values.rounds), prompt: Number(values.prompt), generated: Number(values.generate), variant }, words, say);
+        return console.log(values.json ? JSON.stringify(rows) : crewTable(rows));
+      }
       if (values.depth) report.depth.push(await measureDepth(model, values.depth.split(',').map(Number)));
       else report.endToEnd.push(await measureEndToEnd(model, report));
     } finally {

@@ -3,6 +3,7 @@
  * Everything else in this package is the same code everywhere. Two kinds are told apart: runtimes with Node's built-in
  * modules (Node, Deno, Bun) and the web (pages, workers, WebViews).
  */
+import { allAssets } from './assets.js';
 import { builtin, isServer } from './builtin.js';
 
 export { readAsset, type AssetName } from './assets.js';
@@ -16,6 +17,7 @@ export function cores(): number {
 
 /** Why threads cannot share memory here; undefined where they can. */
 export function whyNotShared(): string | undefined {
+  if (!allAssets()['wasm/lutra-simd-shared.wasm']) return 'this build is for pages that share no memory';
   // Pages that are not isolated can make a shared memory but not post it, so the constructor's success says nothing.
   if ((globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === false) return 'this page is not cross-origin isolated (COOP and COEP headers)';
   return typeof SharedArrayBuffer === 'function' ? undefined : 'this JavaScript engine has no SharedArrayBuffer';
@@ -30,9 +32,9 @@ export function runtimeName(): string {
   return navigator?.userAgent ?? 'unknown';
 }
 
-/** Bytes that a model can have here at the very most: what 32-bit WebAssembly addresses, and what the machine has. */
+/** Bytes that a model can have here at the very most: what the machine has; on the web, what a few 32-bit memories address. */
 export function memoryLimit(): number {
-  return Math.min(2 ** 32, isServer ? builtin('node:os').totalmem() : Infinity);
+  return isServer ? builtin('node:os').totalmem() : 2 ** 34;
 }
 
 /** Milliseconds, monotonic. */

@@ -42,8 +42,7 @@ async function pass(channel: number, message: Request): Promise<void> {
   try {
     const report = (loaded: number, total: number) => send({ channel, message: { id, event: { phase: 'download', loaded, total } } });
     const source = await readCached(await cache, args.source, report, worker.stop.signal);
-    // A WebView has no memory that threads can share, and this page none of the files for it.
-    peer.post({ ...message, args: { source, options: { ...args.options, crew: 'single' } } });
+    peer.post({ ...message, args: { source, options: args.options } });
   } catch (error) {
     if (!worker.stop.signal.aborted) send({ channel, message: { id, error: toWire(error, 'load') } });
   }

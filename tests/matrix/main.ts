@@ -34,7 +34,7 @@ try {
 } finally {
   remove();
 }
-console.log('\n-: this runtime has no relaxed SIMD, or no memory that threads can share');
+console.log('\n-: this runtime has no relaxed SIMD. Threads without shared memory are workers with memories of their own.');
 for (const line of absent) console.log(`NOT RUN ${line}`);
 for (const line of trouble) console.log(`FAILED ${line}`);
 console.log(`${((performance.now() - start) / 1000).toFixed(0)} s`);

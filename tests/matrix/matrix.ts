@@ -10,9 +10,9 @@ import { repoRoot } from '../helpers/paths.js';
 import type { Case, MatrixModel, Outcome } from './models.js';
 
 /** How a model is run; `crew` is what it must come to. */
-export interface Way { variant: 'simd' | 'relaxed'; threads: number; crew: 'shared' | 'single' }
+export interface Way { variant: 'simd' | 'relaxed'; threads: number; crew: 'shared' | 'private' | 'single' }
 
-/** A place where the package runs, and what is known to be there: a way that is missing is a failure. */
+/** A place where the package runs, and what is known to be there: a way that is missing is a failure. Threads without shared memory are a private crew. */
 export interface Place {
   name: string;
   runtime: string;
@@ -30,9 +30,13 @@ export interface Place {
 const builtinModules = `--import=data:text/javascript,${encodeURIComponent(
   'import { createRequire } from "node:module"; const require = createRequire("/"); process.getBuiltinModule ??= name => require(name);')}`;
 
+/** In every thread. */
+const withoutSharing = `--import=data:text/javascript,${encodeURIComponent('import "node:worker_threads"; delete globalThis.SharedArrayBuffer')}`;
+
 export const places: Place[] = [
   { name: 'Node 20', runtime: 'node-20', relaxed: false, shared: true },
   ...[22, 24, 26].map(major => ({ name: `Node ${major}`, runtime: `node-${major}`, relaxed: true, shared: true })),
+  { name: 'Node 24, nothing shared', runtime: 'node-24', relaxed: true, shared: false, env: { NODE_OPTIONS: withoutSharing } },
   { name: 'Deno', runtime: 'deno', relaxed: true, shared: true },
   { name: 'Bun', runtime: 'bun', relaxed: true, shared: true },
   { name: 'Chromium, isolated', runtime: 'chromium', relaxed: true, shared: true, isolated: true },
@@ -46,7 +50,7 @@ export const places: Place[] = [
 ];
 
 export const waysOf = ({ relaxed, shared }: Place): Way[] => (relaxed ? ['simd', 'relaxed'] as const : ['simd'] as const)
-  .flatMap(variant => (shared ? [1, 2, 4] : [1]).map(threads => ({ variant, threads, crew: threads > 1 ? 'shared' as const : 'single' as const })));
+  .flatMap(variant => [1, 2, 4].map(threads => ({ variant, threads, crew: threads === 1 ? 'single' : shared ? 'shared' : 'private' } as const)));
 
 interface Plan { model: string; ways: { way: Way; cases: Record<string, Case> }[] }
 export interface Run { way: Way; wasm: string; crew: string; crewReason: string; threads: number; outcomes: Record<string, Outcome> }
@@ -90,10 +94,10 @@ export async function runPlace(place: Place, model: MatrixModel): Promise<{ runs
 }
 
 /** What is wrong with a run; '' when it is the golden one, made as it was asked for. */
-export function verdict({ way, wasm, crew, threads, outcomes }: Run, golden: Record<string, Outcome>): string {
+export function verdict({ way, wasm, crew, crewReason, threads, outcomes }: Run, golden: Record<string, Outcome>): string {
   const expected = `${way.variant}${way.crew === 'shared' ? '-shared' : ''}, ${way.crew}, ${way.threads}`;
   const actual = `${wasm}, ${crew}, ${threads}`;
-  if (actual !== expected) return `ran as ${actual} instead of ${expected}`;
+  if (actual !== expected) return `ran as ${actual} instead of ${expected}: ${crewReason}`;
   const wrong = Object.keys(outcomes).filter(name => !isDeepStrictEqual(outcomes[name], golden[name]));
   return wrong.length === 0 ? '' : `${wrong.join(', ')}: other tokens or logits`;
 }
