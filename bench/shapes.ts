@@ -40,7 +40,11 @@ export function synthetic(shape: Shape, bits: string, groupSize: number, headBit
   const source: ByteSource = {
     name: 'synthetic', size: plan.dataBytes,
     async read(target, offset) {
-      for (let at = 0; at < target.length; at += noise.length) target.set(noise.subarray(0, Math.min(noise.length, target.length - at)), at);
+      for (let at = 0, n; at < target.length; at += n) {
+        const from = (offset + at) % noise.length;
+        n = Math.min(noise.length - from, target.length - at);
+        target.set(noise.subarray(from, from + n), at);
+      }
       for (const { begin, end, value } of floats) {
         const from = Math.max(begin, offset), to = Math.min(end, offset + target.length);
         if (from < to) new Float32Array(target.buffer, target.byteOffset + from - offset, (to - from) / 4).fill(value);

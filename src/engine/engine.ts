@@ -32,7 +32,7 @@ export async function createEngine(source: ByteSource, header: PackedHeader, opt
     return await startEngine(source, header, options, choice);
   } catch (error) {
     if (options.crew !== undefined && options.crew !== 'auto') throw error;
-    if (error instanceof ThreadsError) return startEngine(source, header, options, { crew: 'single', threads: 1, reason: `the threads did not start: ${error.message}` });
+    if (error instanceof ThreadsError) return startEngine(source, header, options, { crew: 'single', threads: 1, reason: `${choice.reason}; they did not start: ${error.message}` });
     // Too much for one memory; but whoever asks for one thread gets no more.
     if (!(error instanceof OutOfMemoryError && error.available === MAX_MEMORY && choice.crew !== 'private' && options.threads !== 1)) throw error;
     return startPrivate(source, header, options, { crew: 'private', threads: Math.max(2, choice.threads), reason: `one memory holds 4 GiB, the model needs ${(error.needed / 2 ** 30).toFixed(1)}` });

@@ -104,7 +104,7 @@ const startWeb: Start = async (name, heard, crash) => {
     : new URL(asset).origin !== globalThis.origin ? `importScripts(${JSON.stringify(asset)});` : undefined;
   const url = script === undefined ? asset : URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
   // No module: Chromium refuses those on pages without an origin.
-  const worker = new globalThis.Worker(url);
+  const worker = makeWorker(url, script);
   worker.addEventListener('error', event => {
     event.preventDefault?.();
     crash(event.error ?? event.message ?? 'its script could not be loaded');
@@ -116,6 +116,16 @@ const startWeb: Start = async (name, heard, crash) => {
     started: () => { if (url !== asset) URL.revokeObjectURL(url); },
   };
 };
+
+/** WebKit, on a page opened from a file, lets a worker start no worker from a blob. */
+function makeWorker(url: string, script: string | undefined): Worker {
+  try {
+    return new globalThis.Worker(url);
+  } catch (error) {
+    if (script === undefined) throw error;
+    return new globalThis.Worker(`data:text/javascript;charset=utf-8,${encodeURIComponent(script)}`);
+  }
+}
 
 const textOf = async (name: AssetName) => new TextDecoder().decode(await readAsset(name));
 

@@ -22,21 +22,27 @@ const module = readFileSync(join(repoRoot, 'dist', 'inline.js'));
 const page = (server: string, library = `<script>${script}</script>`) => `<!doctype html><meta charset="utf-8">${library}<script type="module">
   const send = report => fetch(${JSON.stringify(`${server}/report`)}, { method: 'POST', body: JSON.stringify(report) });
   try {
-    const model = await lutra.loadModel(await (await fetch(${JSON.stringify(server + MODEL)})).arrayBuffer());
-    const { text, completionTokens } = await model.generate('Once upon a time', { temperature: 0, maxTokens: 20 }).result;
-    const { crew, crewReason } = model.info();
-    await send({ result: { text, completionTokens, crew, crewReason, origin: self.origin } });
+    const bytes = await (await fetch(${JSON.stringify(server + MODEL)})).arrayBuffer();
+    const tell = async options => {
+      const model = await lutra.loadModel(bytes, options);
+      const { text, completionTokens } = await model.generate('Once upon a time', { temperature: 0, maxTokens: 20 }).result;
+      const { crew, crewReason } = model.info();
+      await model.dispose();
+      return { text, completionTokens, crew, crewReason, origin: self.origin };
+    };
+    await send({ result: { ...await tell({}), pair: await tell({ crew: 'private', threads: 2 }) } });
   } catch (error) {
     await send({ error: { name: error.name, message: error.message, stack: error.stack.slice(0, 2000) } });
   }
 </script>`;
-interface Answer { text: string; completionTokens: number; crew: string; crewReason: string; origin: string }
+interface Answer { text: string; completionTokens: number; crew: string; crewReason: string; origin: string; pair: { text: string; crew: string } }
 
-function check({ text, completionTokens, crew, crewReason }: Answer, browser: string): void {
+function check({ text, completionTokens, crew, crewReason, pair }: Answer, browser: string): void {
   assert.ok(text.length > 10, browser);
   assert.is(completionTokens, 20);
   assert.match(crew, /^(single|private)$/); // as timing settles it
   assert.match(crewReason, 'not cross-origin isolated');
+  assert.equal([pair.crew, pair.text], ['private', text]);
 }
 
 for (const browser of browsers as BrowserName[]) {
