@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runtime } from '../build/runtimes.mjs';
 import { writePacked } from '../tests/engine/files.js';
-import { runOnPage, runOnServer } from '../tests/helpers/elsewhere.js';
+import { runOnPage, runOnServer, withoutSharing } from '../tests/helpers/elsewhere.js';
 import { reasonOf } from './contestant.js';
 import type { BenchModel } from './models.js';
 import { median } from './stats.js';
@@ -35,9 +35,6 @@ const job = async (lutra: typeof import('lutra'), { location, counts, rounds, pr
   for (const model of models) await model.dispose();
   return { prefill, decode };
 };
-
-/** Where there is no SharedArrayBuffer in any thread. */
-const withoutSharing = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent('import "node:worker_threads"; delete globalThis.SharedArrayBuffer')}` };
 
 /** @param only words, one of which a place's name must contain */
 export async function benchCrews({ header, source, name }: BenchModel, plan: CrewPlan, only: string[], say: (text: string) => void): Promise<CrewRow[]> {

@@ -12,7 +12,7 @@ import { defaults, feed, tokens } from './matrix.js';
 const test = suite('models beyond 4 GiB');
 const GiB = 2 ** 30;
 /** Llama 2 7B's layers, at 8 bits. */
-const model = synthetic({ ...shapes['7b']!, nLayers: 29 }, '8', 0);
+const model = synthetic({ ...shapes['7b']!, nLayers: 29 }, '8', 0, '8');
 
 test('one memory is refused by name and number, before anything is read', async () => {
   const source = { ...model.source, read: async () => { throw new Error('was read'); } };

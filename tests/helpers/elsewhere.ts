@@ -14,6 +14,9 @@ export type Job<Args, Result> = (lutra: Library, args: Args) => Promise<Result>;
 const MARK = '@@result ';
 const describe = 'error => ({ name: error.name, message: error.message, code: error.code, hint: error.hint, stack: error.stack })';
 
+/** For `env`: no thread of the process has a SharedArrayBuffer. Node's own threads get theirs before it goes. */
+export const withoutSharing = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent('import "node:worker_threads"; delete globalThis.SharedArrayBuffer')}` };
+
 export interface ServerJobOptions {
   /** The library's file. Default: dist/index.js. */
   entry?: string;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { loadModel } from 'lutra';
 import { runtime } from '../../build/runtimes.mjs';
-import { runOnPage, runOnServer } from '../helpers/elsewhere.js';
+import { runOnPage, runOnServer, withoutSharing } from '../helpers/elsewhere.js';
 import type { BrowserName } from '../helpers/browser.js';
 import { repoRoot } from '../helpers/paths.js';
 import type { Case, MatrixModel, Outcome } from './models.js';
@@ -30,13 +30,10 @@ export interface Place {
 const builtinModules = `--import=data:text/javascript,${encodeURIComponent(
   'import { createRequire } from "node:module"; const require = createRequire("/"); process.getBuiltinModule ??= name => require(name);')}`;
 
-/** In every thread. */
-const withoutSharing = `--import=data:text/javascript,${encodeURIComponent('import "node:worker_threads"; delete globalThis.SharedArrayBuffer')}`;
-
 export const places: Place[] = [
   { name: 'Node 20', runtime: 'node-20', relaxed: false, shared: true },
   ...[22, 24, 26].map(major => ({ name: `Node ${major}`, runtime: `node-${major}`, relaxed: true, shared: true })),
-  { name: 'Node 24, nothing shared', runtime: 'node-24', relaxed: true, shared: false, env: { NODE_OPTIONS: withoutSharing } },
+  { name: 'Node 24, nothing shared', runtime: 'node-24', relaxed: true, shared: false, env: withoutSharing },
   { name: 'Deno', runtime: 'deno', relaxed: true, shared: true },
   { name: 'Bun', runtime: 'bun', relaxed: true, shared: true },
   { name: 'Chromium, isolated', runtime: 'chromium', relaxed: true, shared: true, isolated: true },
