@@ -80,12 +80,15 @@ function byteLevelJson(metadata: Metadata, pre: string, vocabulary: Vocabulary):
       ],
     },
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: { byte_fallback: false, unk_token: null, ignore_merges: pre === 'llama-bpe', merges: merges.map((merge, i) => {
-      const cut = merge.indexOf(' ', 1);
-      if (cut < 0 || cut === merge.length - 1) throw new BadModelFileError(path, 'tokenizer.ggml.merges', `${i}: ${shown(merge)} is no pair`);
-      return [merge.slice(0, cut), merge.slice(cut + 1)];
-    }) },
+    model: { byte_fallback: false, unk_token: null, ignore_merges: pre === 'llama-bpe', merges: merges.map((merge, i) => pairOf(merge, i, path)) },
   });
+}
+
+/** A pair is written as such only where a blank in it could be taken for the one between: lists take memory. */
+function pairOf(merge: string, i: number, path: string): string | [string, string] {
+  const cut = merge.indexOf(' ', 1);
+  if (cut < 0 || cut === merge.length - 1) throw new BadModelFileError(path, 'tokenizer.ggml.merges', `${i}: ${shown(merge)} is no pair`);
+  return merge.indexOf(' ') === cut && merge.lastIndexOf(' ') === cut ? merge : [merge.slice(0, cut), merge.slice(cut + 1)];
 }
 
 function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): object {

@@ -79,6 +79,9 @@ interface RawWorker {
   /** What was needed to start it is needed no more. */
   started(): void;
 }
+/** Room for new objects, which V8 lets grow to ten times as much: reading a vocabulary leaves that behind, and it counts at the peak. */
+const YOUNG_MB = 4;
+
 type Start = (name: AssetName, heard: (message: unknown) => void, crash: (cause: unknown) => void, unref: boolean) => Promise<RawWorker>;
 
 const startThread: Start = async (name, heard, crash, unref) => {
@@ -86,7 +89,7 @@ const startThread: Start = async (name, heard, crash, unref) => {
   const asset = allAssets()[name] ?? INLINE;
   const url = asset.startsWith(INLINE) ? `data:text/javascript;charset=utf-8,${encodeURIComponent(await textOf(name))}` : asset;
   // No flags of the parent: `node --input-type=module -e …` would hand down one that a file cannot start with.
-  const worker = new Worker(new URL(url), { execArgv: [] });
+  const worker = new Worker(new URL(url), { execArgv: [], resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
   worker.on('error', crash);
   worker.on('exit', code => crash(new Error(`it exited with code ${code}`)));
   worker.on('message', heard);
