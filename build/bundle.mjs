@@ -39,6 +39,8 @@ const inlined = {
 };
 /** Errors are known by their names. */
 const small = { ...neutral, plugins: [inlined], minify: true, keepNames: true };
+/** Metro's own settings refuse some of what is newer. */
+const forMetro = { ...small, target: 'es2021' };
 /** A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. */
 const worker = { ...neutral, plugins: [inlined], format: 'iife' };
 const noAssets = { __LUTRA_ASSETS__: '{}' };
@@ -52,8 +54,8 @@ const bundles = [
   { entry: 'src/pack/worker.ts', out: 'pack-worker', options: worker },
   { entry: 'src/quant/worker.ts', out: 'quant-worker', options: worker },
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
-  { entry: 'src/react-native/plain.ts', out: 'react-native.plain', options: small },
-  { entry: 'src/react-native/index.ts', out: 'react-native', options: { ...small, external: ['react', 'react-native-webview'] }, define: webViewPage },
+  { entry: 'src/react-native/plain.ts', out: 'react-native.plain', options: forMetro },
+  { entry: 'src/react-native/index.ts', out: 'react-native', options: { ...forMetro, external: ['react', 'react-native-webview'] }, define: webViewPage },
   { entry: 'src/index.ts', out: 'inline', options: small, assets: forRunning },
   { entry: 'src/index.ts', out: 'inline.script', options: { ...small, format: 'iife', globalName: 'lutra' }, assets: forRunning },
 ];

@@ -40,10 +40,10 @@ async function npmProgram(folder, name, version, program) {
 }
 
 /** Runs npm: the one that runs this script, if one does. */
-export function npm(args, cwd) {
+export function npm(args, cwd, { live = true } = {}) {
   const own = process.env.npm_execpath;
-  if (own?.endsWith('.js')) return run(process.execPath, [own, ...args], { cwd, live: true });
-  return run(windows ? 'npm.cmd' : 'npm', args, { cwd, live: true, shell: windows });
+  if (own?.endsWith('.js')) return run(process.execPath, [own, ...args], { cwd, live });
+  return run(windows ? 'npm.cmd' : 'npm', args, { cwd, live, shell: windows });
 }
 
 /** The path of a Node program of that major version. */

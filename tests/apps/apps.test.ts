@@ -6,28 +6,25 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run } from '../../build/util.mjs';
-import { npm, runtime } from '../../build/runtimes.mjs';
+import { runtime } from '../../build/runtimes.mjs';
 import { reportOf } from '../helpers/elsewhere.js';
+import { packages, placeLutra } from '../helpers/packages.js';
 import { repoRoot } from '../helpers/paths.js';
 import { skip } from '../helpers/skip.js';
 
 const test = suite('apps');
 const sources = join(repoRoot, 'tests', 'apps'), folder = mkdtempSync(join(tmpdir(), 'lutra-apps-'));
 const model = join(repoRoot, 'models', 'stories.lutra.safetensors');
-const found = await runtime('chromium');
+const found = await runtime('chromium'), tools = await packages('apps', sources);
 
-test.before(async () => {
-  for (const name of ['package.json', 'package-lock.json', 'index.html', 'main.js']) cpSync(join(sources, name), join(folder, name));
-  // The bundlers are kept from one run to the next; the package is what `npm pack` would take of it.
-  const tools = join(repoRoot, '.toolchain', 'apps');
-  mkdirSync(tools, { recursive: true });
-  for (const name of ['package.json', 'package-lock.json']) cpSync(join(sources, name), join(tools, name));
-  await npm([existsSync(join(tools, 'node_modules')) ? 'install' : 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], tools);
+test.before(() => {
+  if ('missing' in tools) return;
+  for (const name of ['package.json', 'index.html', 'main.js']) cpSync(join(sources, name), join(folder, name));
   mkdirSync(join(folder, 'node_modules'));
   for (const name of ['.bin', 'vite', 'webpack', 'webpack-cli', 'esbuild', 'terser-webpack-plugin']) {
-    if (existsSync(join(tools, 'node_modules', name))) symlinkSync(join(tools, 'node_modules', name), join(folder, 'node_modules', name));
+    if (existsSync(join(tools.folder, 'node_modules', name))) symlinkSync(join(tools.folder, 'node_modules', name), join(folder, 'node_modules', name));
   }
-  for (const name of ['package.json', 'dist']) cpSync(join(repoRoot, name), join(folder, 'node_modules', 'lutra', name), { recursive: true, filter: path => !path.includes('.build') });
+  placeLutra(folder);
 });
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -60,8 +57,9 @@ const builds: Record<string, () => Promise<string>> = {
 };
 
 for (const [name, build] of Object.entries(builds)) {
-  if ('missing' in found) {
-    skip(test, name, found.missing);
+  const missing = [found, tools].flatMap(one => 'missing' in one ? [one.missing] : []);
+  if (missing.length > 0) {
+    skip(test, name, missing.join('; '));
     continue;
   }
   test(name, async () => {
