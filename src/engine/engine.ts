@@ -55,6 +55,7 @@ async function startThreads(source: ByteSource, header: PackedHeader, options: E
     await loadWeights(source, header, [holderOf(member)], options, () => { if (failure) throw failure; });
     member.checkFinite();
     await ready;
+    if (options.onThread) crew.lifelines.forEach(options.onThread);
     const threadTimings = options.threads === 'auto' && shared ? await crew.settle(wanted) : null;
     return new LocalEngine(member, crew, {
       ...infoOf([member.layout], member, options), wasm: variant, crew: kind, crewReason: reason, threads: crew.active, threadTimings,

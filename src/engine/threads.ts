@@ -1,6 +1,6 @@
 /** The crew over one memory: rank 0 alone, or with threads that share it. */
 import { EngineCrashError } from '../errors.js';
-import { now, spawn, yieldToEvents, type WorkerPeer } from '../platform/platform.js';
+import { now, spawn, yieldToEvents, type Lifeline, type WorkerPeer } from '../platform/platform.js';
 import type { CrewInit } from './crew-worker.js';
 import { SLICE_MS, type Crew } from './crew.js';
 import type { Member } from './member.js';
@@ -76,6 +76,10 @@ export class Threads implements Crew {
   }
 
   fail(): void { this.#member.exports.fail(); }
+
+  get lifelines(): Lifeline[] {
+    return this.#workers.flatMap(({ lifeline }) => lifeline ?? []);
+  }
 
   async end(): Promise<void> {
     this.#ended = true;

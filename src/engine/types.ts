@@ -1,3 +1,4 @@
+import type { Lifeline } from '../platform/platform.js';
 import type { ByteSource, PackedHeader } from '../formats/types.js';
 
 /** One position of a forward pass. */
@@ -38,6 +39,8 @@ export interface EngineOptions {
   reference: boolean;
   onProgress?: (loaded: number, total: number) => void;
   signal?: AbortSignal;
+  /** Called for each further thread, once all run: when one ends, this one may be waiting for it. */
+  onThread?: (lifeline: Lifeline) => void;
   /** Milliseconds in which threads have to start; after that one thread does the work. Default 20 s. */
   startDeadline?: number;
 }

@@ -8,6 +8,7 @@ import { builtin, isServer } from './builtin.js';
 
 export { readAsset, type AssetName } from './assets.js';
 export { blobSource, bytesSource, fileSink, openFile } from './files.js';
+export { onEnd, type Lifeline } from './lifeline.js';
 export { connect, spawn, type Peer, type WorkerPeer } from './workers.js';
 
 /** Processors this process may use; engines round, cap or invent the number, so callers time what they get. */

@@ -5,21 +5,25 @@
 import { EngineCrashError, EnvironmentError, LutraError } from '../errors.js';
 import { allAssets, INLINE, readAsset, useAssets, type AssetName, type AssetTable, type WorkerName } from './assets.js';
 import { builtin, isServer } from './builtin.js';
+import { holdLock, holdPort, onEnd, type Lifeline } from './lifeline.js';
 
 /** The other end of a message channel: a worker seen from outside, or the parent seen from a worker. */
 export interface Peer {
-  post(message: unknown, transfer?: readonly ArrayBuffer[]): void;
+  post(message: unknown, transfer?: readonly Transferable[]): void;
   onMessage(listener: (message: any) => void): void;
 }
 
 export interface WorkerPeer extends Peer {
   /** Called at most once, when the worker dies without having been terminated. */
   onCrash(listener: (error: LutraError) => void): void;
+  /** For other threads, which may outlive this one: how they learn that it ended. Undefined where they cannot. */
+  readonly lifeline?: Lifeline | undefined;
   terminate(): Promise<void>;
 }
 
+/** The name of the worker's lock follows. */
 const HELLO = 'lutra: a worker runs';
-interface Welcome { assets: AssetTable; init: unknown }
+interface Welcome { assets: AssetTable; init: unknown; held: MessagePort | undefined }
 
 export interface SpawnOptions {
   /** The worker alone does not keep the process alive. */
@@ -44,7 +48,9 @@ export async function spawn(name: WorkerName, init: unknown, { unref = false, de
   };
 
   const worker = await (isServer ? startThread : startWeb)(name, message => heard(message), crash, unref).catch(error => { throw error instanceof LutraError ? error : fail(error); });
+  let lifeline: Lifeline | undefined;
   const peer: WorkerPeer = {
+    get lifeline() { return lifeline; },
     post: worker.post,
     onMessage: listener => { heard = listener; },
     onCrash: listener => { died = listener; },
@@ -57,10 +63,17 @@ export async function spawn(name: WorkerName, init: unknown, { unref = false, de
   try {
     await new Promise<void>((resolve, reject) => {
       died = reject;
-      heard = message => { if (message === HELLO) resolve(); };
+      heard = message => {
+        if (!String(message).startsWith(HELLO)) return;
+        lifeline = String(message).slice(HELLO.length) || undefined;
+        resolve();
+      };
       timer = setTimeout(() => reject(fail(`not running after ${deadline / 1000} s`)), deadline);
     });
-    peer.post({ assets: allAssets(), init } satisfies Welcome);
+    if (lifeline) onEnd(lifeline, () => crash(new Error('it was ended from outside')));
+    const channel = isServer ? new MessageChannel() : undefined, held = channel?.port2;
+    lifeline ??= channel?.port1;
+    peer.post({ assets: allAssets(), init, held } satisfies Welcome, held ? [held] : []);
   } catch (error) {
     await peer.terminate();
     throw error;
@@ -94,7 +107,7 @@ const startThread: Start = async (name, heard, crash, unref) => {
   worker.on('exit', code => crash(new Error(`it exited with code ${code}`)));
   worker.on('message', heard);
   return {
-    post: (message, transfer = []) => worker.postMessage(message, transfer as ArrayBuffer[]),
+    post: (message, transfer = []) => worker.postMessage(message, transfer as []),
     terminate: async () => { await worker.terminate(); },
     started: () => { if (unref) worker.unref(); },
   };
@@ -114,7 +127,7 @@ const startWeb: Start = async (name, heard, crash) => {
   });
   worker.addEventListener('message', event => heard(event.data));
   return {
-    post: (message, transfer = []) => worker.postMessage(message, transfer as ArrayBuffer[]),
+    post: (message, transfer = []) => worker.postMessage(message, transfer as []),
     terminate: async () => worker.terminate(),
     started: () => { if (url !== asset) URL.revokeObjectURL(url); },
   };
@@ -136,16 +149,17 @@ const textOf = async (name: AssetName) => new TextDecoder().decode(await readAss
 export function connect<Init>(main: (init: Init, parent: Peer) => void): void {
   const port = isServer ? builtin('node:worker_threads').parentPort : null;
   const post: Peer['post'] = (message, transfer = []) => {
-    if (port) port.postMessage(message, transfer as ArrayBuffer[]);
-    else (globalThis as unknown as Worker).postMessage(message, transfer as ArrayBuffer[]);
+    if (port) port.postMessage(message, transfer as []);
+    else (globalThis as unknown as Worker).postMessage(message, transfer as []);
   };
   let heard = (message: unknown): void => {
-    const { assets, init } = message as Welcome;
+    const { assets, init, held } = message as Welcome;
     useAssets(assets);
+    if (held) holdPort(held);
     heard = () => {};
     main(init as Init, { post, onMessage(listener) { heard = listener; } });
   };
   if (port) port.on('message', message => heard(message));
   else globalThis.addEventListener('message', event => heard((event as MessageEvent).data));
-  post(HELLO);
+  void holdLock().then(name => post(HELLO + name));
 }

@@ -3,14 +3,19 @@
  * of text) and one reply. Events that count as items are subject to credit: the worker waits while `CREDIT` of them have
  * not been taken.
  *
- *   to the worker    {id, method, args}   {id, cancel: true}   {id, taken: n}
- *   from the worker  {id, event, item}    {id, result}         {id, error}
+ *   to the worker    {id, method, args}   {id, cancel: true}   {id, taken: n}   {end: true}
+ *   from the worker  {id, event, item}    {id, result}         {id, error}      {ended: true}
+ *                    {lifeline}: of a thread that it computes with
  */
-import type { Peer, WorkerPeer } from '../platform/platform.js';
+import { EngineCrashError } from '../errors.js';
+import { onEnd, type Lifeline, type Peer, type WorkerPeer } from '../platform/platform.js';
 import { fromWire, toWire, type WireError } from './wire-error.js';
 
 /** Items a worker may be ahead of its consumer. */
 export const CREDIT = 64;
+
+/** Milliseconds a worker has for ending its own workers: Deno ends none of those that wait. */
+const GRACE = 500;
 
 /** Method name -> its argument, result and event. */
 export type Methods = Record<string, { args: unknown; result: unknown; event: unknown }>;
@@ -36,11 +41,12 @@ export class RpcClient<M extends Methods> {
   #nextId = 1;
   #closed: { reason: unknown } | undefined;
   #keepAlive: ReturnType<typeof setInterval> | undefined;
+  #ended = () => {};
 
   constructor(peer: WorkerPeer) {
     this.#peer = peer;
     peer.onMessage(message => this.#receive(message));
-    peer.onCrash(error => this.close(error));
+    peer.onCrash(error => this.#lose(error));
   }
 
   call<K extends keyof M & string>(method: K, args: M[K]['args'], onEvent?: (event: M[K]['event']) => void): Call<M[K]['result']> {
@@ -59,14 +65,35 @@ export class RpcClient<M extends Methods> {
   /** Rejects what is pending, and every later call, with `reason`; ends the worker. */
   async close(reason: unknown): Promise<void> {
     if (this.#closed) return;
+    this.#refuse(reason);
+    await new Promise<void>(resolve => {
+      const timer = setTimeout(resolve, GRACE);
+      this.#ended = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#peer.post({ end: true });
+    });
+    await this.#peer.terminate();
+  }
+
+  /** The same for a worker that answers no more. */
+  #lose(reason: unknown): void {
+    if (this.#closed) return;
+    this.#refuse(reason);
+    void this.#peer.terminate();
+  }
+
+  #refuse(reason: unknown): void {
     this.#closed = { reason };
     for (const { reject } of this.#pending.values()) reject(reason);
     this.#pending.clear();
     this.#release();
-    await this.#peer.terminate();
   }
 
-  #receive(message: { id: number; event?: unknown; result?: unknown; error?: WireError }): void {
+  #receive(message: { id: number; event?: unknown; result?: unknown; error?: WireError; lifeline?: Lifeline; ended?: true }): void {
+    if (message.ended) return this.#ended();
+    if (message.lifeline) return onEnd(message.lifeline, () => this.#lose(new EngineCrashError('computing', new Error('one of its threads was ended from outside'))));
     const call = this.#pending.get(message.id);
     if (!call) return;
     if ('event' in message) return call.onEvent?.(message.event);
@@ -95,9 +122,10 @@ export type Handlers<M extends Methods> = {
   [K in keyof M]: (args: M[K]['args'], context: CallContext<M[K]['event']>) => Promise<M[K]['result']>;
 };
 
-/** Answers the calls that come from `peer`. */
-export function serve<M extends Methods>(peer: Peer, handlers: Handlers<M>): void {
+/** Answers the calls that come from `peer`. `end` comes last, when no call runs any more. */
+export function serve<M extends Methods>(peer: Peer, handlers: Handlers<M>, end: () => Promise<void>): void {
   const running = new Map<number, { controller: AbortController; take(count: number): void }>();
+  const calls = new Set<Promise<void>>();
 
   const run = async (id: number, method: string, args: unknown) => {
     const controller = new AbortController();
@@ -124,8 +152,19 @@ export function serve<M extends Methods>(peer: Peer, handlers: Handlers<M>): voi
     }
   };
 
-  peer.onMessage((message: { id: number; method?: string; args?: unknown; cancel?: true; taken?: number }) => {
-    if (message.method) void run(message.id, message.method, message.args);
+  const finish = async () => {
+    for (const { controller } of running.values()) controller.abort();
+    await Promise.all(calls);
+    await end();
+    peer.post({ ended: true });
+  };
+
+  peer.onMessage((message: { id: number; method?: string; args?: unknown; cancel?: true; taken?: number; end?: true }) => {
+    if (message.method) {
+      const call = run(message.id, message.method, message.args);
+      calls.add(call);
+      void call.then(() => calls.delete(call));
+    } else if (message.end) void finish();
     else if (message.cancel) running.get(message.id)?.controller.abort();
     else if (message.taken) running.get(message.id)?.take(message.taken);
   });

@@ -3,7 +3,7 @@ import type { ChatWriter } from '../chat/chat.js';
 import type { CreateEngine } from '../engine/types.js';
 import { BadArgumentError, BadModelFileError, ChatTemplateError, DisposedError } from '../errors.js';
 import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
-import type { Peer } from '../platform/platform.js';
+import type { Lifeline, Peer } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { generate, type Voice } from './generate.js';
 import { planGeneration, whole } from './options.js';
@@ -27,7 +27,9 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
   let model: LoadedModel;
   serve<RuntimeMethods>(peer, {
     async load({ source, options }, { emit, signal }) {
-      model = await LoadedModel.load(parts, source, options, (phase, loaded, total) => emit({ phase, loaded, total }), signal);
+      // A thread that ends while this one waits for it is for the caller to notice.
+      const onThread = (lifeline: Lifeline) => peer.post({ lifeline }, typeof lifeline === 'string' ? [] : [lifeline]);
+      model = await LoadedModel.load(parts, source, options, (phase, loaded, total) => emit({ phase, loaded, total }), onThread, signal);
       return model.info;
     },
     generate: ({ session, prompt, options }, { emitItem, signal }) => model.inSession(session, async one => {
@@ -77,7 +79,7 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
       model.voice.tokenizer.check(ids, 'ids');
       return model.voice.tokenizer.decode(ids);
     },
-  });
+  }, async () => { await model?.end(); });
 }
 
 class LoadedModel {
@@ -95,7 +97,7 @@ class LoadedModel {
   }
 
   static async load({ openPacked, createEngine }: RuntimeParts, from: WireSource, options: WireLoadOptions,
-    onProgress: (phase: LoadProgress['phase'], loaded: number, total: number) => void, signal: AbortSignal): Promise<LoadedModel> {
+    onProgress: (phase: LoadProgress['phase'], loaded: number, total: number) => void, onThread: (lifeline: Lifeline) => void, signal: AbortSignal): Promise<LoadedModel> {
     const begin = performance.now();
     const { threads = 'auto', crew = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
     if (threads !== 'auto') whole('threads', threads, 1, 1024);
@@ -108,7 +110,7 @@ class LoadedModel {
       const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;
       whole('context', context, 2, config.contextLength);
       const starting = createEngine(source, header, {
-        threads, crew, variant, context, reference, signal,
+        threads, crew, variant, context, reference, signal, onThread,
         maxSessions: maxSessions + 1,
         onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
       });
@@ -126,6 +128,10 @@ class LoadedModel {
     } finally {
       await source.close();
     }
+  }
+
+  async end(): Promise<void> {
+    await this.#engine.engine.dispose();
   }
 
   openSession(): number {

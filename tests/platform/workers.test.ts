@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EngineCrashError, EnvironmentError } from '../../src/errors.js';
@@ -20,7 +22,7 @@ test('one that does not start is an error with a reason, in time', async () => {
 });
 
 test('it gets the assets and what it is for; messages go both ways', async () => {
-  scripted(`${alive} parentPort.on("message", message => parentPort.postMessage(message));`);
+  scripted(`${alive} parentPort.on("message", message => parentPort.postMessage(message.init ? { init: message.init, assets: message.assets } : message));`);
   const worker = await spawn('worker.js', { role: 'echo' });
   const heard: any[] = [];
   await new Promise<void>(resolve => {
@@ -45,6 +47,17 @@ test('death is reported once, unless it was asked for', async () => {
   assert.is(deaths.length, 1);
   assert.instance(deaths[0], EngineCrashError);
   assert.match((deaths[0] as Error).message, 'dead');
+});
+
+test('another thread learns of its end while the parent hears nothing', async () => {
+  scripted(`${alive} parentPort.on("message", message => { globalThis.kept ??= message; });`);
+  const worker = await spawn('worker.js', null), lifeline = worker.lifeline as MessagePort;
+  const watcher = new Worker('const { parentPort } = require("node:worker_threads"); parentPort.once("message", port => { port.addEventListener("close", () => parentPort.postMessage("ended")); parentPort.postMessage("watching"); setInterval(() => {}, 1000); });', { eval: true });
+  watcher.postMessage(lifeline, [lifeline as never]);
+  assert.is((await once(watcher, 'message'))[0], 'watching');
+  void worker.terminate();
+  assert.is((await once(watcher, 'message'))[0], 'ended');
+  await watcher.terminate();
 });
 
 test.run();

@@ -1,0 +1,133 @@
+/** What becomes of a model that is ended at every stage of its life, in every way; run in server runtimes and on pages. */
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as assert from 'uvu/assert';
+import { writePacked } from '../engine/files.js';
+import { randomModel } from '../engine/models.js';
+import { startHub, type Hub } from '../helpers/hub.js';
+import { repoRoot } from '../helpers/paths.js';
+
+export interface Ended {
+  stage: 'download' | 'load' | 'prefill' | 'decode';
+  way: 'abort' | 'dispose' | 'worker' | 'thread';
+  /** What the call rejected with: code or message. */
+  error: string;
+  /** What the next call rejected with, where there is a model. */
+  next: string | undefined;
+  /** Milliseconds from the end to the rejection. */
+  took: number;
+  /** Progress and pieces that came later. */
+  late: number;
+}
+export interface EndedArgs { slow: string; model: string; threads: number; rounds: number }
+
+/** Prepended to worker.js: on demand the thread beside it is ended while it waits, as it does in a pass. */
+const KILLER = `{
+  const threads = globalThis.process?.getBuiltinModule?.('node:worker_threads'), owner = threads ?? globalThis, Original = owner.Worker, started = [];
+  if (Original) owner.Worker = class extends Original { constructor(...args) { super(...args); started.push(this); } };
+  const heard = data => {
+    if (!data.endThread) return;
+    started[0].terminate();
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20_000);
+  };
+  if (threads) threads.parentPort?.on('message', heard);
+  else addEventListener('message', event => heard(event.data));
+}
+`;
+
+/** The package in `folder`, with such a worker. */
+export function placeKiller(folder: string): void {
+  cpSync(join(repoRoot, 'dist'), folder, { recursive: true, filter: path => !path.includes('.build') });
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+  writeFileSync(join(folder, 'worker.js'), KILLER + readFileSync(join(repoRoot, 'dist', 'worker.js'), 'utf8'));
+}
+
+/** A hub with a model of 40 MB, and the same one that never arrives. */
+export async function hubWith(folder: string): Promise<Hub> {
+  const path = join(folder, 'big.lutra.safetensors');
+  await writePacked(path, randomModel('40 MB', { layout: 'int8', planes: 0, groupSize: 0, coding: 'none' }, { dim: 1024, nHeads: 8, headDim: 128, hiddenDim: 4096, contextLength: 2048 }));
+  const bytes = readFileSync(path), hub = await startHub('org/repo', { 'big.lutra.safetensors': bytes, 'slow.lutra.safetensors': bytes });
+  hub.faults = { handle: (request, response) => {
+    const begin = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? (request.headers.range ? undefined : '0');
+    if (!request.url!.startsWith('/slow') || begin === undefined) return false;
+    const size = bytes.length, from = Number(begin);
+    response.writeHead(begin === '0' ? 200 : 206, {
+      'access-control-allow-origin': '*', 'access-control-expose-headers': '*', 'content-length': size - from, ...(from > 0 && { 'content-range': `bytes ${from}-${size - 1}/${size}` }),
+    });
+    response.write(bytes.subarray(from, from + (from < size / 2 ? 1 << 20 : 0)));
+    return true;
+  } };
+  return hub;
+}
+
+/** Runs elsewhere. `mark` is called after each round; what it gives is returned beside what happened. */
+export const endAll = async (lutra: typeof import('lutra'), { slow, model: location, threads, rounds }: EndedArgs): Promise<{ all: Ended[]; marks: number[] }> => {
+  const server = globalThis.process?.getBuiltinModule?.('node:worker_threads'), owner: any = server ?? globalThis, Original = owner.Worker, workers: Worker[] = [];
+  owner.Worker = class extends Original {
+    constructor(...args: unknown[]) { super(...args); workers.push(this as unknown as Worker); }
+  };
+  const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms));
+  const memory = async (): Promise<number> => {
+    (globalThis as any).gc?.();
+    await pause(300);
+    return server ? process.memoryUsage().rss : Number(await (await fetch('/memory')).text());
+  };
+  const nameOf = (error: any): string => error.code && typeof error.code === 'string' ? error.code : error.message;
+  const all: Ended[] = [], marks: number[] = [];
+
+  const one = async (stage: Ended['stage'], way: Ended['way']): Promise<void> => {
+    const stopper = new AbortController();
+    let ended = 0, settled = false, late = 0, model: import('lutra').Model | undefined;
+    const end = () => {
+      if (ended) return;
+      ended = performance.now();
+      if (way === 'abort') stopper.abort(new Error('enough'));
+      else if (way === 'dispose') void model!.dispose();
+      else if (way === 'worker') void workers.at(-1)!.terminate();
+      else workers.at(-1)!.postMessage({ endThread: true });
+    };
+    const onProgress = ({ phase, loaded, total }: { phase: string; loaded: number; total: number }) => {
+      if (settled) late++;
+      if (phase === stage && loaded > 0 && loaded < total) end();
+    };
+    const run = async () => {
+      model = await lutra.loadModel(stage === 'download' ? slow : location, { threads, context: 2048, onProgress, ...(stage === 'download' || stage === 'load' ? { signal: stopper.signal } : {}) });
+      const ids = Array.from({ length: stage === 'prefill' ? 1500 : 4 }, (_, i) => 3 + i % 500);
+      const generation = model.generate(ids, { signal: stopper.signal, temperature: 0, maxTokens: 500 });
+      if (stage === 'prefill') setTimeout(end, 60);
+      let tokens = 0;
+      for await (const _ of generation) {
+        if (settled) late++;
+        if (stage === 'decode' && ++tokens === 3) end();
+      }
+    };
+    const error = await run().then(() => new Error('nothing happened'), error => error), took = performance.now() - ended;
+    settled = true;
+    await pause(50);
+    const next = way === 'abort' ? undefined : await model?.tokenize('abc').then(() => 'an answer', nameOf);
+    await model?.dispose();
+    all.push({ stage, way, error: nameOf(error), next, took, late });
+  };
+
+  for (let round = 0; round < rounds; round++) {
+    for (const stage of ['download', 'load', 'prefill', 'decode'] as const) {
+      for (const way of ['abort', 'worker', ...(stage === 'prefill' || stage === 'decode' ? ['dispose', ...(threads > 1 ? ['thread'] : [])] : [])] as Ended['way'][]) await one(stage, way);
+    }
+    marks.push(await memory());
+  }
+  return { all, marks };
+};
+
+/** @param growth bytes by which memory may grow from the first round to the last: less than one model a round */
+export function checkEnded({ all, marks }: Awaited<ReturnType<typeof endAll>>, { threads, rounds, growth }: { threads: number; rounds: number; growth: number }): void {
+  assert.is(all.length, rounds * (threads > 1 ? 12 : 10));
+  for (const { stage, way, error, next, took, late } of all) {
+    const what = `${stage}, ${way}`, expected = { abort: 'enough', dispose: 'DISPOSED', worker: 'ENGINE_CRASH', thread: 'ENGINE_CRASH' }[way];
+    assert.is(error, expected, what);
+    assert.is(next, way === 'abort' || stage === 'download' || stage === 'load' ? undefined : expected, what);
+    assert.is(late, 0, `${what}: something came after the rejection`);
+    // Far from what a busy machine takes, and from the minute after which a thread gives up waiting for another.
+    assert.ok(took < 10_000, `${what}: ${took} ms`);
+  }
+  assert.ok(marks.at(-1)! - marks[0]! < growth, `MB after each round: ${marks.map(bytes => Math.round(bytes / 1e6)).join(', ')}`);
+}
