@@ -17,7 +17,7 @@ const isolation = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-e
  * @typedef {object} ServerOptions
  * @property {boolean} [isolated] send COOP and COEP. Default false
  * @property {string} [folder] what is served. Default: the checkout
- * @property {Record<string, string>} [pages] HTML by path, before the folder is looked at
+ * @property {Record<string, string | (() => string)>} [pages] HTML by path, before the folder is looked at
  * @property {Record<string, string>} [files] files elsewhere, by path
  * @property {(report: any) => void} [onReport] called with the JSON that a page posts to /report
  * @property {number} [port] default: any free one
@@ -37,7 +37,8 @@ export async function startServer({ isolated = false, folder = root, pages = {},
         onReport(JSON.parse(text));
         return answer(204, 'text/plain');
       }
-      if (pages[path] !== undefined) return answer(200, types['.html'], pages[path]);
+      const page = pages[path];
+      if (page !== undefined) return answer(200, types['.html'], typeof page === 'function' ? page() : page);
       let file = files[path] ?? join(folder, normalize(path));
       if ((await promises.stat(file)).isDirectory()) {
         if (!path.endsWith('/')) return response.writeHead(302, { location: `${path}/` }).end();

@@ -28,7 +28,8 @@ export function holdPort(port: MessagePort): void { held.push(port); }
 /** Calls `ended` when the worker that holds the other end of `line` is gone. */
 export function onEnd(line: Lifeline, ended: () => void): void {
   if (typeof line === 'string') {
-    void navigator.locks.request(line, ended);
+    // Shared: several threads wait for one worker, and one of them may be in no state to let go.
+    void navigator.locks.request(line, { mode: 'shared' }, ended);
     return;
   }
   line.addEventListener('close', ended);

@@ -1,6 +1,6 @@
 /** Browsers that open one page and are ended again. What a page has to say comes back through the server (build/serve.mjs). */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runtime } from '../../build/runtimes.mjs';
@@ -21,6 +21,8 @@ const firefoxPrefs = {
 export interface OpenPage {
   /** Everything the browser printed so far. */
   log(): string;
+  /** Bytes of memory that its processes have; what they share is divided among them. */
+  memory(): number;
   close(): Promise<void>;
 }
 
@@ -47,6 +49,7 @@ export async function openPage(name: BrowserName, url: string): Promise<OpenPage
   const browser = start(program!, [...rest, ...args], env);
   return {
     log: browser.log,
+    memory: () => groupMemory(browser.child.pid!),
     async close() {
       await browser.close();
       for (const close of closers) await close();
@@ -82,6 +85,17 @@ function start(program: string, args: string[], env: NodeJS.ProcessEnv) {
       await ended;
     },
   };
+}
+
+function groupMemory(group: number): number {
+  let bytes = 0;
+  for (const id of readdirSync('/proc').filter(name => /^\d+$/.test(name))) {
+    try {
+      const fields = readFileSync(`/proc/${id}/stat`, 'utf8').replace(/^.*\)/s, '').split(' ');
+      if (Number(fields[3]) === group) bytes += 1024 * Number(/^Pss: +(\d+)/m.exec(readFileSync(`/proc/${id}/smaps_rollup`, 'utf8'))![1]);
+    } catch { /* ended meanwhile */ }
+  }
+  return bytes;
 }
 
 /** A screen that nobody sees. */

@@ -58,6 +58,8 @@ export interface PageJobOptions extends NonNullable<Parameters<typeof startServe
   entry?: string;
   /** Milliseconds. Default 120 s. */
   limit?: number;
+  /** GET /memory tells the page what the browser's processes take, in bytes. */
+  memory?: boolean;
 }
 
 /** Runs `job` on a page of the checkout's server. */
@@ -72,10 +74,11 @@ export function runOnPage<Args, Result>(browser: BrowserName, job: Job<Args, Res
 }
 
 /** Opens the server's page `path`; what it posts to /report, `{result}` or `{error}`. */
-export async function reportOf<Result>(browser: BrowserName, path: string, { limit = 120_000, ...options }: PageJobOptions): Promise<Result> {
+export async function reportOf<Result>(browser: BrowserName, path: string, { limit = 120_000, memory = false, pages, ...options }: PageJobOptions): Promise<Result> {
   let arrived: (report: any) => void, timer: ReturnType<typeof setTimeout> | undefined;
   const report = new Promise<any>(resolve => { arrived = resolve; });
-  const server = await startServer({ ...options, onReport: report => arrived(report) });
+  const measured: Record<string, () => string> = memory ? { '/memory': () => String(page.memory()) } : {};
+  const server = await startServer({ ...options, pages: { ...pages, ...measured }, onReport: report => arrived(report) });
   const page = await openPage(browser, server.origin + path);
   try {
     const late = new Promise<never>((_, reject) => {

@@ -9,7 +9,8 @@ import { repoRoot } from '../helpers/paths.js';
 
 export interface Ended {
   stage: 'download' | 'load' | 'prefill' | 'decode';
-  way: 'abort' | 'dispose' | 'worker' | 'thread';
+  /** Who ends it: a signal, the caller, somebody who ends its worker, a thread beside it, or the page (a frame). */
+  way: 'abort' | 'dispose' | 'worker' | 'thread' | 'page';
   /** What the call rejected with: code or message. */
   error: string;
   /** What the next call rejected with, where there is a model. */
@@ -28,7 +29,8 @@ const KILLER = `{
   const heard = data => {
     if (!data.endThread) return;
     started[0].terminate();
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20_000);
+    // Chromium ends a worker only once its parent has been at its event loop, two seconds later.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
   };
   if (threads) threads.parentPort?.on('message', heard);
   else addEventListener('message', event => heard(event.data));
@@ -42,11 +44,12 @@ export function placeKiller(folder: string): void {
   writeFileSync(join(folder, 'worker.js'), KILLER + readFileSync(join(repoRoot, 'dist', 'worker.js'), 'utf8'));
 }
 
-/** A hub with a model of 40 MB, and the same one that never arrives. */
-export async function hubWith(folder: string): Promise<Hub> {
+/** A hub with a model of 40 MB, and the same one that never arrives: `waiting` requests of it have not been given up. */
+export async function hubWith(folder: string): Promise<Hub & { waiting: number }> {
   const path = join(folder, 'big.lutra.safetensors');
   await writePacked(path, randomModel('40 MB', { layout: 'int8', planes: 0, groupSize: 0, coding: 'none' }, { dim: 1024, nHeads: 8, headDim: 128, hiddenDim: 4096, contextLength: 2048 }));
-  const bytes = readFileSync(path), hub = await startHub('org/repo', { 'big.lutra.safetensors': bytes, 'slow.lutra.safetensors': bytes });
+  const bytes = readFileSync(path);
+  const hub = Object.assign(await startHub('org/repo', { 'big.lutra.safetensors': bytes, 'slow.lutra.safetensors': bytes }), { waiting: 0 });
   hub.faults = { handle: (request, response) => {
     const begin = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? (request.headers.range ? undefined : '0');
     if (!request.url!.startsWith('/slow') || begin === undefined) return false;
@@ -54,11 +57,23 @@ export async function hubWith(folder: string): Promise<Hub> {
     response.writeHead(begin === '0' ? 200 : 206, {
       'access-control-allow-origin': '*', 'access-control-expose-headers': '*', 'content-length': size - from, ...(from > 0 && { 'content-range': `bytes ${from}-${size - 1}/${size}` }),
     });
+    hub.waiting++;
+    response.on('close', () => { hub.waiting--; });
     response.write(bytes.subarray(from, from + (from < size / 2 ? 1 << 20 : 0)));
     return true;
   } };
   return hub;
 }
+
+/** Loads and writes in a frame, and says when it is in the middle of the stage. */
+export const frame = `<!doctype html><script type="module">
+  import { loadModel } from '/lutra/index.js';
+  const { stage, location, threads } = Object.fromEntries(new URLSearchParams(self.location.search)), middle = () => parent.postMessage('middle', '*');
+  const model = await loadModel(location, { threads: Number(threads), context: 2048, onProgress: ({ phase, loaded, total }) => { if (phase === stage && loaded > 0 && loaded < total) middle(); } });
+  if (stage === 'prefill') setTimeout(middle, 60);
+  const ids = Array.from({ length: stage === 'prefill' ? 1500 : 4 }, (_, i) => 3 + i % 500);
+  for await (const _ of model.generate(ids, { temperature: 0, maxTokens: 500 })) middle();
+</script>`;
 
 /** Runs elsewhere. `mark` is called after each round; what it gives is returned beside what happened. */
 export const endAll = async (lutra: typeof import('lutra'), { slow, model: location, threads, rounds }: EndedArgs): Promise<{ all: Ended[]; marks: number[] }> => {
@@ -75,7 +90,24 @@ export const endAll = async (lutra: typeof import('lutra'), { slow, model: locat
   const nameOf = (error: any): string => error.code && typeof error.code === 'string' ? error.code : error.message;
   const all: Ended[] = [], marks: number[] = [];
 
+  const closeFrame = async (stage: Ended['stage']): Promise<void> => {
+    const frame = document.createElement('iframe');
+    frame.src = `/frame.html?${new URLSearchParams({ stage, location: stage === 'download' ? slow : location, threads: String(threads) })}`;
+    const middle = new Promise(resolve => addEventListener('message', resolve, { once: true }));
+    document.body.append(frame);
+    await middle;
+    frame.remove();
+    let late = 0;
+    const count = () => { late++; };
+    await pause(50);
+    addEventListener('message', count);
+    await pause(50);
+    removeEventListener('message', count);
+    all.push({ stage, way: 'page', error: '', next: undefined, took: 0, late });
+  };
+
   const one = async (stage: Ended['stage'], way: Ended['way']): Promise<void> => {
+    if (way === 'page') return closeFrame(stage);
     const stopper = new AbortController();
     let ended = 0, settled = false, late = 0, model: import('lutra').Model | undefined;
     const end = () => {
@@ -111,7 +143,8 @@ export const endAll = async (lutra: typeof import('lutra'), { slow, model: locat
 
   for (let round = 0; round < rounds; round++) {
     for (const stage of ['download', 'load', 'prefill', 'decode'] as const) {
-      for (const way of ['abort', 'worker', ...(stage === 'prefill' || stage === 'decode' ? ['dispose', ...(threads > 1 ? ['thread'] : [])] : [])] as Ended['way'][]) await one(stage, way);
+      const ways = ['abort', 'worker', ...(stage === 'prefill' || stage === 'decode' ? ['dispose', ...(threads > 1 ? ['thread'] : [])] : []), ...(server ? [] : ['page'])];
+      for (const way of ways) await one(stage, way as Ended['way']);
     }
     marks.push(await memory());
   }
@@ -119,12 +152,12 @@ export const endAll = async (lutra: typeof import('lutra'), { slow, model: locat
 };
 
 /** @param growth bytes by which memory may grow from the first round to the last: less than one model a round */
-export function checkEnded({ all, marks }: Awaited<ReturnType<typeof endAll>>, { threads, rounds, growth }: { threads: number; rounds: number; growth: number }): void {
-  assert.is(all.length, rounds * (threads > 1 ? 12 : 10));
+export function checkEnded({ all, marks }: Awaited<ReturnType<typeof endAll>>, { threads, rounds, growth, page = false }: { threads: number; rounds: number; growth: number; page?: boolean }): void {
+  assert.is(all.length, rounds * ((threads > 1 ? 12 : 10) + (page ? 4 : 0)));
   for (const { stage, way, error, next, took, late } of all) {
-    const what = `${stage}, ${way}`, expected = { abort: 'enough', dispose: 'DISPOSED', worker: 'ENGINE_CRASH', thread: 'ENGINE_CRASH' }[way];
+    const what = `${stage}, ${way}`, expected = { abort: 'enough', dispose: 'DISPOSED', worker: 'ENGINE_CRASH', thread: 'ENGINE_CRASH', page: '' }[way];
     assert.is(error, expected, what);
-    assert.is(next, way === 'abort' || stage === 'download' || stage === 'load' ? undefined : expected, what);
+    assert.is(next, way === 'abort' || way === 'page' || stage === 'download' || stage === 'load' ? undefined : expected, what);
     assert.is(late, 0, `${what}: something came after the rejection`);
     // Far from what a busy machine takes, and from the minute after which a thread gives up waiting for another.
     assert.ok(took < 10_000, `${what}: ${took} ms`);
