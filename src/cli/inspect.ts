@@ -1,10 +1,16 @@
 /** `lutra inspect`: what a model file holds and needs, without loading it. */
 import { Command } from 'commander';
+import { chooseVariant, compile } from '../engine/instance.js';
+import { layOut } from '../engine/member.js';
+import { whole } from '../engine/slices.js';
 import { detect } from '../formats/detect.js';
 import { planPacked, readPackedHeader, type PackedPlan, type PartFormat } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
-import type { ByteSource, ModelConfig } from '../formats/types.js';
+import type { ByteSource, ModelConfig, PackedHeader } from '../formats/types.js';
+import { FORMAT_VERSION } from '../generated/layout.js';
 import { isTrits, planFor, type Bits } from '../pack/pack.js';
+import { whyNotShared } from '../platform/platform.js';
+import { DEFAULT_CONTEXT } from '../runtime/options.js';
 import { jsonOption } from './options.js';
 import { atHeaders } from './remote.js';
 import { bytes, printJson } from './terminal.js';
@@ -20,6 +26,19 @@ interface Tensor {
   bitsPerWeight?: number;
 }
 
+/** What the engine takes, as it plans it itself; bytes. JavaScript comes on top. */
+export interface Needs {
+  weights: number;
+  /** What a pass writes. */
+  workspace: number;
+  kvPerToken: number;
+  kvPerSession: number;
+  /** Tokens of a session. */
+  context: number;
+  /** With one session. */
+  total: number;
+}
+
 interface Report {
   file: string;
   packed: boolean;
@@ -31,8 +50,8 @@ interface Report {
   level: Bits | null;
   /** Of the linear layers without embedding and head, at that level. */
   bitsPerWeight: number;
-  /** Bytes, at that level; the workspace of a pass comes on top. */
-  memory: { weights: number; kvPerToken: number; kvPerSession: number; context: number };
+  /** Bytes, at that level. */
+  memory: Needs;
   provenance: Record<string, unknown>;
 }
 
@@ -68,14 +87,14 @@ export function bitsOf({ linears, tensors }: Pick<PackedPlan, 'linears' | 'tenso
 
 async function describePacked(source: ByteSource): Promise<Report> {
   try {
-    const { config, linears, tensors, dataBytes, provenance } = await readPackedHeader(source);
+    const header = await readPackedHeader(source), { config, linears, tensors, provenance } = header;
     const size = (name: string) => tensors[name]!.end - tensors[name]!.begin;
     const types = new Map(Object.values(linears).flatMap(({ parts }) => parts.map(part => [part.tensor, describe(part)])));
     return {
       file: source.name, packed: true, bytes: source.size, config, level: null,
       tensors: Object.entries(tensors).map(([name, { dtype, shape }]) => ({ name, type: types.get(name) ?? dtype, shape, bytes: size(name) })),
       bitsPerWeight: bitsOf({ linears, tensors: new Map(Object.entries(tensors)) }),
-      memory: memory(config, dataBytes - size('tokenizer')),
+      memory: await needsOf(header),
       provenance,
     };
   } finally {
@@ -95,20 +114,22 @@ async function describeSource(file: string, source: SourceModel): Promise<Report
     const vectors = [...source.vectors].map(([name, { length }]): Tensor => ({ name, type: 'f32', shape: [length], bytes: 4 * length }));
     return {
       file, packed: false, bytes: source.bytes, config: source.config, level, tensors: [...matrices, ...vectors], bitsPerWeight: bitsOf(plan),
-      memory: memory(source.config, plan.dataBytes - source.tokenizerJson.length), provenance: source.provenance,
+      memory: await needsOf({ version: FORMAT_VERSION, config: source.config, linears: plan.linears, tensors: Object.fromEntries(plan.tensors), dataOffset: 0, dataBytes: plan.dataBytes, provenance: {} }),
+      provenance: source.provenance,
     };
   } finally {
     await source.close();
   }
 }
 
-function memory({ nLayers, nHeadsKv, headDim, contextLength, slidingWindow }: ModelConfig, weights: number): Report['memory'] {
-  const context = Math.min(contextLength, slidingWindow ?? Infinity, 2048);
-  const kvPerToken = 2 * 4 * nLayers * nHeadsKv * headDim;
-  return { weights, kvPerToken, kvPerSession: kvPerToken * context, context };
+export async function needsOf(header: PackedHeader): Promise<Needs> {
+  const { nLayers, nHeadsKv, headDim, contextLength, slidingWindow } = header.config, context = Math.min(contextLength, slidingWindow ?? Infinity, DEFAULT_CONTEXT);
+  const shared = whyNotShared() === undefined, module = await compile(chooseVariant('auto', shared));
+  const { plan, workspaceBytes, maximum } = layOut(module, { name: 'model', header, context, maxSessions: 1, reference: false, slice: whole }, shared);
+  return { weights: plan.weightBytes, workspace: workspaceBytes, kvPerToken: 2 * 4 * nLayers * nHeadsKv * headDim, kvPerSession: plan.kvBytes, context, total: maximum };
 }
 
-function render({ file, packed, bytes: size, config, level, tensors, bitsPerWeight, memory: { weights, kvPerSession, context }, provenance }: Report): string {
+function render({ file, packed, bytes: size, config, level, tensors, bitsPerWeight, memory: { weights, workspace, kvPerSession, context, total }, provenance }: Report): string {
   const { architecture, nLayers, dim, hiddenDim, nHeads, nHeadsKv, headDim, vocabSize, contextLength, ropeScaling, slidingWindow } = config;
   const rows = tensors.map(tensor => [tensor.name, tensor.type, `[${tensor.shape.join(', ')}]`, bytes(tensor.bytes),
     tensor.bitsPerWeight === undefined ? '' : `${tensor.bitsPerWeight.toFixed(2)} bits`, tensor.becomes === undefined ? '' : `-> ${tensor.becomes}`]);
@@ -119,7 +140,7 @@ function render({ file, packed, bytes: size, config, level, tensors, bitsPerWeig
     ...(ropeScaling ? [`positions: ${Object.entries(ropeScaling).map(([key, value]) => key === 'type' ? value : `${key} ${value}`).join(', ')}`] : []),
     ...(slidingWindow === null ? [] : [`sliding window: contexts up to ${slidingWindow} tokens`]),
     `${level === null ? '' : `loaded at level ${level}: `}${bitsPerWeight.toFixed(2)} bits per weight in the linear layers`,
-    `memory: weights ${bytes(weights)}, ${bytes(kvPerSession)} for each session of ${context} tokens`,
+    `memory: ${bytes(total)} with one session: weights ${bytes(weights)}, workspace ${bytes(workspace)}, ${bytes(kvPerSession)} for each session of ${context} tokens`,
     ...Object.entries(provenance).map(([key, value]) => `${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`),
     '',
     ...rows.map(row => row.map((cell, i) => i === 3 ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)).join('  ').trimEnd()),

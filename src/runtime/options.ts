@@ -3,6 +3,9 @@ import type { SamplingOptions } from '../engine/types.js';
 import { BadArgumentError } from '../errors.js';
 import type { WireGenerateOptions } from './types.js';
 
+/** Tokens of a session, where the model knows as many and nobody asks for another number. */
+export const DEFAULT_CONTEXT = 2048;
+
 /** Tokens the repetition penalty looks back at. */
 export const PENALTY_WINDOW = 64;
 

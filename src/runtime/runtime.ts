@@ -6,14 +6,12 @@ import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
 import type { Lifeline, Peer } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { generate, type Voice } from './generate.js';
-import { planGeneration, whole } from './options.js';
+import { DEFAULT_CONTEXT, planGeneration, whole } from './options.js';
 import { atMostTenPerSecond, inPhases } from './progress.js';
 import { Queue } from './queue.js';
 import { serve } from './rpc.js';
 import { Session, type SharedEngine } from './session.js';
 import type { LoadProgress, ModelInfo, Prompt, RuntimeMethods, WireLoadOptions, WireSource } from './types.js';
-
-const DEFAULT_CONTEXT = 2048;
 
 /** What a runtime is put together from. */
 export interface RuntimeParts {

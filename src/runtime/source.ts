@@ -9,6 +9,7 @@ import { pack, packedBytes, type PackOptions } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
 import { builtin } from '../platform/builtin.js';
 import { blobSource, bytesSource, memoryLimit } from '../platform/platform.js';
+import { DEFAULT_CONTEXT } from './options.js';
 import { PackStream, type PackInto } from './pack-stream.js';
 import type { LoadProgress, WireLoadOptions, WireSource } from './types.js';
 
@@ -106,7 +107,7 @@ function packOptions(source: SourceModel, { weights, groupSize }: SourceOptions,
 
 /** @throws OutOfMemoryError when the weights and one session's keys and values are more than there can be */
 async function checkMemory(found: Detected, options: SourceOptions): Promise<void> {
-  const kept = (config: ModelConfig) => 2 * 4 * config.nLayers * config.nHeadsKv * config.headDim * (options.context ?? Math.min(config.contextLength, 2048));
+  const kept = (config: ModelConfig) => 2 * 4 * config.nLayers * config.nHeadsKv * config.headDim * (options.context ?? Math.min(config.contextLength, DEFAULT_CONTEXT));
   const needed = 'packed' in found ? await readPackedHeader(found.packed).then(header => header.dataBytes + kept(header.config))
     : packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config);
   const available = memoryLimit();
