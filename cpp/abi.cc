@@ -4,6 +4,7 @@
 #include "kernels/kernels.h"
 #include "math.h"
 #include "model/forward.h"
+#include "model/kv.h"
 #include "model/rope.h"
 #include "model/sample.h"
 #include "parallel/crew.h"
@@ -66,8 +67,12 @@ LUTRA_EXPORT void ropeAngles(const Rope* rope, uint32_t headDim, uint32_t positi
 LUTRA_EXPORT void rope(float* head, const float* angles, uint32_t headDim, uint32_t reference) {
   formOf(reference).rope(head, angles, headDim);
 }
-LUTRA_EXPORT void attend(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores, uint32_t reference) {
-  formOf(reference).attend(out, q, kv, last, headDim, scores);
+LUTRA_EXPORT void storeKv(uint32_t type, uint8_t* blocks, uint32_t position, uint32_t headDim, const float* k, const float* v) {
+  storeKv(static_cast<KvType>(type), blocks, position, headDim, k, v);
+}
+LUTRA_EXPORT uint32_t attendScratch(uint32_t positions, uint32_t headDim) { return lutra::attendScratch(positions, headDim); }
+LUTRA_EXPORT void attend(uint32_t type, float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch, uint32_t reference) {
+  formOf(reference).attend[type](out, q, heads, kv, last, headDim, scratch);
 }
 LUTRA_EXPORT void gatedUnit(float* gate, const float* up, uint32_t n, uint32_t activation, uint32_t reference) {
   formOf(reference).gatedUnit(gate, up, n, static_cast<Activation>(activation));

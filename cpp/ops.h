@@ -48,6 +48,8 @@ struct Kernel {
 // The table's entry for a part; null if there is none.
 const Kernel* kernelFor(const Part& part);
 
+using Attend = void (*)(float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch);
+
 struct Ops {
   MatMul matMul[5];  // by Layout; null: the kernel of the table
   Prepare prepare[6];  // by Prep
@@ -55,8 +57,9 @@ struct Ops {
   void (*rmsNorm)(float* h, const float* x, const float* w, uint32_t n, float eps);
   // Rotates dimension i with i + headDim/2 by the angle whose cosine and sine are rope[i], rope[i + headDim/2].
   void (*rope)(float* head, const float* rope, uint32_t headDim);
-  // Softmax attention of one query head over positions 0..last of one KV head (layout: kvAt). scores: [last + 16].
-  void (*attend)(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores);
+  // Softmax attention of the query heads that share a KV head (out, q: [heads][headDim]) over its positions 0..last.
+  // By KvType. kv: blocks (kvBlockBytes); scratch: attendScratch(positions, headDim) floats, positions > last a multiple of KV_BLOCK.
+  Attend attend[2];
   // gate[i] = activation(gate[i]) * up[i]                                                        [n]
   void (*gatedUnit)(float* gate, const float* up, uint32_t n, Activation activation);
 };
@@ -80,8 +83,21 @@ constexpr uint32_t uniformGroupBytes(uint32_t planes, uint32_t groupSize, Coding
 }
 constexpr uint32_t blockBytes(Coding c) { return BLOCK_PARAM_BYTES[static_cast<uint32_t>(c)]; }
 
-// KV cache of one layer and KV head: blocks of KV_BLOCK positions, each K as [headDim][KV_BLOCK], then V as
-// [KV_BLOCK][headDim], so that both the scores and the weighted sum run along the lanes.
-constexpr uint32_t kvBlockFloats(uint32_t headDim) { return 2 * headDim * KV_BLOCK; }
+// KV cache of one layer and KV head: blocks of KV_BLOCK positions, laid out so that both the scores and the weighted sum
+// run along the lanes.
+//   f32   K as [headDim][KV_BLOCK], then V as [KV_BLOCK][headDim]
+//   int8  what is multiplied in pairs side by side: K as [headDim / 2][KV_BLOCK][2], V as [KV_BLOCK / 2][headDim][2], then
+//         the scales of K and of V as [KV_BLOCK] floats each: a vector's values are scale * code, scale = absmax / 127
+constexpr uint32_t kvBlockBytes(KvType type, uint32_t headDim) {
+  const auto t = static_cast<uint32_t>(type);
+  return 2 * KV_BLOCK * (headDim * KV_VALUE_BYTES[t] + KV_SCALE_BYTES[t]);
+}
+
+// Query heads that attention over int8 takes at once, and the floats it needs for them (f32 needs fewer): scores, their
+// int16 form, the query's, and sums.
+constexpr uint32_t kAttendHeads = 8;
+constexpr uint32_t attendScratch(uint32_t positions, uint32_t headDim) {
+  return kAttendHeads * (positions + positions / 2 + headDim / 2 + headDim);
+}
 
 }  // namespace lutra

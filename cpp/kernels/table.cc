@@ -46,11 +46,11 @@ const Kernel* kernelFor(const Part& part) {
 const Ops fastOps = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
     {kernels::prepareF32, kernels::prepareI16, kernels::prepareI8, kernels::prepareLut7, kernels::prepareLut8, kernels::prepareExact},
-    kernels::rmsNorm, kernels::rope, kernels::attend, kernels::gatedUnit};
+    kernels::rmsNorm, kernels::rope, {kernels::attendF32, kernels::attendInt8}, kernels::gatedUnit};
 
 const Ops referenceOps = {
     {reference::matMulF32, reference::matMulInt8, reference::matMulPlanes, reference::matMulTernary, reference::matMulUniform},
     {reference::prepareF32, reference::prepareI16, reference::prepareI8, reference::prepareLut7, reference::prepareLut8, reference::prepareExact},
-    reference::rmsNorm, reference::rope, reference::attend, reference::gatedUnit};
+    reference::rmsNorm, reference::rope, {reference::attendF32, reference::attendInt8}, reference::gatedUnit};
 
 }  // namespace lutra

@@ -1,6 +1,7 @@
 #include "model/forward.h"
 #include <initializer_list>
 #include "model/gather.h"
+#include "model/kv.h"
 #include "model/rope.h"
 
 namespace lutra {
@@ -22,8 +23,8 @@ struct State {
   float *x, *q, *k, *v, *attended, *gate, *up, *rope, *logits, *partial;
   double* frequencies;   // of RoPE: [headDim / 2]
   double ropeAttention;  // and the factor of its cosines and sines
-  float* scratch[MAX_THREADS];  // a vector, then attention scores
-  uint32_t ldScores, ldLogits;
+  float* scratch[MAX_THREADS];  // a vector, then what attention needs
+  uint32_t ldLogits;
   Stage stages[kStages];  // of a layer
   uint32_t nStages;
 };
@@ -71,14 +72,13 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   s.model = &model;
   s.headRows = model.nHeads * model.headDim;
   s.ldWide = padded(max(max(model.dim, model.hiddenDim), s.headRows));
-  s.ldScores = roundUp(model.contextLength, KV_BLOCK);
   s.ldLogits = padded(model.vocabSize);
   for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldWide);
   s.partial = arena.take<float>(uint64_t{SEGMENTS} * MAX_ROWS * s.ldWide);
   s.frequencies = arena.take<double>(model.headDim / 2);
   s.rope = arena.take<float>(uint64_t{MAX_ROWS} * model.headDim);
   s.logits = arena.take<float>(uint64_t{MAX_ROWS} * s.ldLogits);
-  for (float*& p : s.scratch) p = arena.take<float>(uint64_t{s.ldWide} + s.ldScores);
+  for (float*& p : s.scratch) p = arena.take<float>(uint64_t{s.ldWide} + attendScratch(roundUp(model.contextLength, KV_BLOCK), model.headDim));
   s.acts.allocate(arena, MAX_ROWS);
   s.downActs.allocate(arena, MAX_ROWS);
   chooseStages(s, model);
@@ -88,18 +88,12 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
 // Heads computed here: of a slice's q or k and v, counted from its first.
 uint32_t headsOf(const State& s, const Linear& l) { return l.rows / s.model->headDim; }
 
-// KV cache of a session: [layer][KV head of this slice][block of positions].
-float* kvOf(const State& s, const Row& row, uint32_t layer, uint32_t head) {
-  const size_t blocks = roundUp(s.model->contextLength, KV_BLOCK) / KV_BLOCK;
-  return row.kv + (layer * headsOf(s, *s.model->layers[layer].k) + head) * blocks * kvBlockFloats(s.model->headDim);
-}
+KvType kvTypeOf(const State& s) { return static_cast<KvType>(s.model->kvType); }
 
-void storeKv(const State& s, uint32_t m, uint32_t layer, uint32_t head) {
-  const uint32_t headDim = s.model->headDim, position = s.rows[m].position, i = position % KV_BLOCK;
-  float* block = kvOf(s, s.rows[m], layer, head) + static_cast<size_t>(position / KV_BLOCK) * kvBlockFloats(headDim);
-  const float *k = s.k + m * s.ldWide + head * headDim, *v = s.v + m * s.ldWide + head * headDim;
-  for (uint32_t d = 0; d < headDim; d++) block[d * KV_BLOCK + i] = k[d];
-  for (uint32_t d = 0; d < headDim; d++) block[(KV_BLOCK + i) * headDim + d] = v[d];
+// Blocks of a row's session, for a layer and a KV head of this slice.
+uint8_t* kvOf(const State& s, const Row& row, uint32_t layer, uint32_t head) {
+  const Model& model = *s.model;
+  return row.kv + (layer * headsOf(s, *model.layers[layer].k) + head) * kvHeadBytes(kvTypeOf(s), model.headDim, model.contextLength);
 }
 
 // Vectors of `source` (normalised by `norm` if there is one) prepared for the given layers.
@@ -166,7 +160,8 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
       apply(w, s, s.acts, *y.v, s.v, tiles);
       eachHead(tiles, headsOf(s, *y.k), [&](uint32_t m, uint32_t h) {
         rotate(s.k, y.kNorm, m, h);
-        storeKv(s, m, layer, h);
+        const size_t at = m * s.ldWide + h * headDim;
+        storeKv(kvTypeOf(s), kvOf(s, s.rows[m], layer, h), s.rows[m].position, headDim, s.k + at, s.v + at);
       });
     }
   });
@@ -176,14 +171,13 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
 void attention(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
   const Layer& y = model.layers[layer];
-  const uint32_t group = model.nHeads / model.nHeadsKv, heads = headsOf(s, *y.k), mask = s.acts.mask(*y.o);
+  const uint32_t heads = headsOf(s, *y.k), mask = s.acts.mask(*y.o);
   const bool fused = !has(s, Stage::outInput);
   w.eachPiece(s.m * heads, [&](uint32_t piece) {
     const uint32_t m = piece / heads, kvHead = piece % heads;
-    for (uint32_t h = kvHead * group; h < (kvHead + 1) * group; h++) {
-      const size_t at = m * s.ldWide + h * model.headDim;
-      w.ops.attend(s.attended + y.q->firstRow + at, s.q + at, kvOf(s, s.rows[m], layer, kvHead), s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
-    }
+    const size_t at = m * s.ldWide + kvHead * headGroup(model);
+    w.ops.attend[model.kvType](s.attended + y.q->firstRow + at, s.q + at, model.nHeads / model.nHeadsKv, kvOf(s, s.rows[m], layer, kvHead),
+                               s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
     if (fused) {
       const uint32_t begin = kvHead * headGroup(model);
       prepareActs(w.ops, s.acts, mask, s.attended + m * s.ldWide, s.headRows, m, {begin, begin + headGroup(model)});

@@ -20,31 +20,6 @@ void rope(float* head, const float* rope, uint32_t headDim) {
   }
 }
 
-void attend(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores) {
-  const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(headDim));
-  const auto block = [&](uint32_t i) { return kv + static_cast<size_t>(i / KV_BLOCK) * kvBlockFloats(headDim); };
-  const auto key = [&](uint32_t i, uint32_t d) { return block(i)[d * KV_BLOCK + i % KV_BLOCK]; };
-  const auto value = [&](uint32_t i, uint32_t d) { return block(i)[(KV_BLOCK + i % KV_BLOCK) * headDim + d]; };
-  float peak = -__builtin_inff();
-  for (uint32_t i = 0; i <= last; i++) {
-    float sum = 0;
-    for (uint32_t d = 0; d < headDim; d++) sum += q[d] * key(i, d);
-    scores[i] = sum * scale;
-    peak = peak < scores[i] ? scores[i] : peak;
-  }
-  float s[4] = {};
-  for (uint32_t i = 0; i <= last; i++) {
-    scores[i] = exponential(scores[i] - peak);
-    s[i % 4] += scores[i];
-  }
-  const float inverse = 1.0f / joined(s);
-  for (uint32_t d = 0; d < headDim; d++) {
-    float sum = 0;
-    for (uint32_t i = 0; i <= last; i++) sum += scores[i] * value(i, d);
-    out[d] = sum * inverse;
-  }
-}
-
 void gatedUnit(float* gate, const float* up, uint32_t n, Activation activation) {
   for (uint32_t i = 0; i < n; i++) {
     const float g = gate[i];

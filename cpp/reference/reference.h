@@ -4,6 +4,10 @@
 
 namespace lutra::reference {
 
+// d = max(absmax / 32767, sum|x| / 2^24 * (1 + 2^-12)): with q = round(x / d), 127 * sum|q| < 2^31.
+float scaleI16(const float* x, uint32_t n);
+void roundI16(int16_t* out, const float* x, uint32_t n, float scale);
+
 void prepareF32(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
@@ -19,7 +23,8 @@ void matMulUniform(const Part& w, const Acts& a, float* out, uint32_t ld, uint32
 
 void rmsNorm(float* h, const float* x, const float* w, uint32_t n, float eps);
 void rope(float* head, const float* rope, uint32_t headDim);
-void attend(float* out, const float* q, const float* kv, uint32_t last, uint32_t headDim, float* scores);
+void attendF32(float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch);
+void attendInt8(float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch);
 void gatedUnit(float* gate, const float* up, uint32_t n, Activation activation);
 
 }  // namespace lutra::reference

@@ -15,6 +15,7 @@ export interface ModelOptions {
   bits?: WeightLevel;
   group?: 32 | 64 | 128;
   tokenizer?: string;
+  kvType?: 'f32' | 'int8';
   variant?: 'simd' | 'relaxed' | 'auto';
   reference?: true;
   json?: true;
@@ -58,6 +59,7 @@ export function addModelOptions(command: Command, { reference = true } = {}): Co
     .addOption(choice('--bits <level>', 'the same as --weights', ['f32', ...LEVELS], level).conflicts('weights'))
     .addOption(choice('--group <n>', 'columns that share a scale, with --weights', GROUPS, Number))
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
+    .addOption(choice('--kv-type <type>', 'how keys and values are kept (default: int8, f32 for small models)', ['f32', 'int8'], text => text))
     .addOption(choice('--variant <name>', 'which build of the kernels runs', ['simd', 'relaxed', 'auto'], text => text))
     .addOption(jsonOption());
 }
@@ -84,6 +86,7 @@ export async function load(source: string | Uint8Array, options: ModelOptions, c
       ...(weights && { weights }),
       ...(options.group && { groupSize: options.group }),
       ...(options.tokenizer && { tokenizer: options.tokenizer }),
+      ...(options.kvType && { kvType: options.kvType }),
       ...(options.variant && { variant: options.variant }),
       ...(options.reference && { reference: true }),
       onProgress: ({ phase, loaded, total }) => bar.update({ download: 'downloading', pack: 'packing', load: 'loading' }[phase], loaded, total),

@@ -6,19 +6,22 @@ import { cores, now, whyNotShared, yieldToEvents } from '../platform/platform.js
 import { chooseCrew, SLICE_MS, type Crew, type CrewChoice } from './crew.js';
 import { chooseVariant, compile, type Exports } from './instance.js';
 import { MAX_MEMORY, Member, layOut, type MemberLayout, type MemberOptions } from './member.js';
-import { MAX_RECENT, type MemoryPlan } from './plan.js';
+import { MAX_RECENT, defaultKvType, type MemoryPlan } from './plan.js';
 import { PrivateCrew } from './private.js';
 import { fillForProbe, probeHeader, timePasses } from './probe.js';
 import { whole } from './slices.js';
 import { Threads, ThreadsError, fastest, mediansOf } from './threads.js';
-import type { Engine, EngineInfo, EngineOptions, ForwardRow, SamplingOptions } from './types.js';
+import type { Engine, EngineInfo, EngineOptions, ForwardRow, KvTypeName, SamplingOptions } from './types.js';
 import { holderOf, loadWeights } from './weights.js';
 
 const CREW_DEADLINE_MS = 20_000;
 /** Seconds of a layer below which sharing it cannot pay: it takes four exchanges. */
 const LEAST_LAYER_S = 100e-6;
 
-export async function createEngine(source: ByteSource, header: PackedHeader, options: EngineOptions): Promise<LocalEngine> {
+type SettledOptions = EngineOptions & { kvType: KvTypeName };
+
+export async function createEngine(source: ByteSource, header: PackedHeader, wanted: EngineOptions): Promise<LocalEngine> {
+  const options: SettledOptions = { ...wanted, kvType: wanted.kvType ?? defaultKvType(header.config, areF32(header)) };
   const { config } = header;
   checkRunnable(source.name, header);
   if (!(options.context >= 1 && options.context <= config.contextLength)) {
@@ -39,10 +42,10 @@ export async function createEngine(source: ByteSource, header: PackedHeader, opt
   }
 }
 
-const startEngine = (source: ByteSource, header: PackedHeader, options: EngineOptions, choice: CrewChoice): Promise<LocalEngine> =>
+const startEngine = (source: ByteSource, header: PackedHeader, options: SettledOptions, choice: CrewChoice): Promise<LocalEngine> =>
   (choice.crew === 'private' ? startPrivate : startThreads)(source, header, options, choice);
 
-async function startThreads(source: ByteSource, header: PackedHeader, options: EngineOptions, { crew: kind, threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
+async function startThreads(source: ByteSource, header: PackedHeader, options: SettledOptions, { crew: kind, threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
   const shared = kind === 'shared', variant = chooseVariant(options.variant, shared);
   const member = new Member(await compile(variant), { ...memberOptions(source, header, options), slice: whole }, shared);
   const crew = new Threads(member);
@@ -66,7 +69,7 @@ async function startThreads(source: ByteSource, header: PackedHeader, options: E
   }
 }
 
-async function startPrivate(source: ByteSource, header: PackedHeader, options: EngineOptions, { threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
+async function startPrivate(source: ByteSource, header: PackedHeader, options: SettledOptions, { threads: wanted, reason }: CrewChoice): Promise<LocalEngine> {
   const variant = chooseVariant(options.variant, false), module = await compile(variant), given = memberOptions(source, header, options);
   const layouts = (ranks: number) => Array.from({ length: ranks }, (_, rank) => layOut(module, { ...given, slice: { rank, ranks } }));
   const needs = (ranks: number) => Math.max(...layouts(ranks).map(({ maximum }) => maximum));
@@ -117,14 +120,18 @@ async function settle(crew: PrivateCrew, options: Omit<MemberOptions, 'slice'>, 
   return mediansOf(timings);
 }
 
-const memberOptions = (source: ByteSource, header: PackedHeader, { context, maxSessions, reference }: EngineOptions): Omit<MemberOptions, 'slice'> =>
-  ({ name: source.name, header, context, maxSessions, reference });
+/** Are all weights of the layers floats? */
+const areF32 = ({ linears }: PackedHeader) =>
+  Object.entries(linears).every(([name, { parts }]) => !name.startsWith('layers.') || parts.every(({ layout }) => layout === 'f32'));
+
+const memberOptions = (source: ByteSource, header: PackedHeader, { context, kvType, maxSessions, reference }: SettledOptions): Omit<MemberOptions, 'slice'> =>
+  ({ name: source.name, header, context, kvType, maxSessions, reference });
 
 /** `layouts`: of all memories. */
-function infoOf(layouts: readonly MemberLayout[], member: Member, { reference }: EngineOptions): Pick<EngineInfo, 'level' | 'kernels' | 'kvType' | 'memoryBytes'> {
+function infoOf(layouts: readonly MemberLayout[], member: Member, { reference, kvType }: SettledOptions): Pick<EngineInfo, 'level' | 'kernels' | 'kvType' | 'memoryBytes'> {
   const sum = (bytes: (layout: MemberLayout) => number) => layouts.reduce((total, layout) => total + bytes(layout), 0);
   return {
-    level: reference ? 'reference' : 'kernels', kernels: member.kernelNames(), kvType: 'f32',
+    level: reference ? 'reference' : 'kernels', kernels: member.kernelNames(), kvType,
     memoryBytes: { weights: sum(({ plan }) => plan.weightBytes), workspace: sum(({ workspaceBytes }) => workspaceBytes), kvPerSession: sum(({ plan }) => plan.kvBytes) },
   };
 }
@@ -242,8 +249,8 @@ export class LocalEngine implements Engine {
   }
 
   /** The KV cache of a session, as it lies in memory (kvOf in cpp/model/forward.cc); a view, until memory grows. */
-  kv(session: number): Float32Array {
-    return new Float32Array(this.memory.buffer, this.member.kvAddress(session), this.plan.kvBytes / 4);
+  kv(session: number): Uint8Array {
+    return new Uint8Array(this.memory.buffer, this.member.kvAddress(session), this.plan.kvBytes);
   }
 
   private checkLogits(i: number): void {

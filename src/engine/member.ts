@@ -6,12 +6,13 @@ import { readExchange, sizeOfRow, writeRow, type ExchangeFields } from '../gener
 import { instantiate, type Exports } from './instance.js';
 import { PAGE, align, planMemory, writeDescriptors, type MemoryPlan } from './plan.js';
 import type { Slice } from './slices.js';
-import type { EngineOptions, ForwardRow } from './types.js';
+import type { EngineOptions, ForwardRow, KvTypeName } from './types.js';
 
 export const MAX_MEMORY = 65536 * PAGE;
 
 /** What a memory is laid out from; crosses to other workers as it is. */
 export interface MemberOptions extends Pick<EngineOptions, 'context' | 'maxSessions' | 'reference'> {
+  kvType: KvTypeName;
   /** Of the model, for messages. */
   name: string;
   header: PackedHeader;
@@ -29,10 +30,10 @@ export class Member {
    * @throws OutOfMemoryError, UnsupportedFormatError
    */
   constructor(readonly module: WebAssembly.Module, readonly options: MemberOptions, shared: boolean, readonly layout: MemberLayout = layOut(module, options, shared), allSessions = false) {
-    const { plan, maximum } = layout, { header, context, reference } = options;
+    const { plan, maximum } = layout, { header, context } = options;
     this.kvBase = align(plan.workspace + layout.workspaceBytes);
     if (maximum > MAX_MEMORY) {
-      throw new OutOfMemoryError(maximum, MAX_MEMORY, `Use a smaller context than ${context}, fewer sessions than ${options.maxSessions}, or fewer bits.`);
+      throw new OutOfMemoryError(maximum, MAX_MEMORY, `Use a smaller context than ${context}, ${options.kvType === 'f32' ? "the option kvType 'int8', " : ''}fewer sessions than ${options.maxSessions}, or fewer bits.`);
     }
     try {
       this.memory = new WebAssembly.Memory({ initial: (allSessions ? maximum : align(this.kvBase, PAGE)) / PAGE, maximum: maximum / PAGE, shared });
@@ -41,7 +42,7 @@ export class Member {
     }
     this.exports = instantiate(module, this.memory);
     this.view = new DataView(this.memory.buffer);
-    writeDescriptors(this.memory, plan, header, context, reference);
+    writeDescriptors(this.memory, plan, header, options);
     this.exports.bind(plan.model, plan.workspace);
   }
 
@@ -111,11 +112,11 @@ export interface MemberLayout {
 }
 
 /** Asks the module itself how much it writes, over a memory that holds the descriptors only. */
-export function layOut(module: WebAssembly.Module, { header, context, maxSessions, reference, slice }: MemberOptions, shared = false): MemberLayout {
-  const plan = planMemory(header, context, slice), pages = align(plan.stacks, PAGE) / PAGE;
+export function layOut(module: WebAssembly.Module, options: MemberOptions, shared = false): MemberLayout {
+  const { header, context, kvType, maxSessions, slice } = options, plan = planMemory(header, context, kvType, slice), pages = align(plan.stacks, PAGE) / PAGE;
   const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
   const exports = instantiate(module, memory);
-  writeDescriptors(memory, { ...plan, parts: [] }, header, context, reference);
+  writeDescriptors(memory, { ...plan, parts: [] }, header, options);
   const workspaceBytes = exports.workspaceBytes(plan.model) >>> 0;
   if (workspaceBytes === 0) {
     throw new UnsupportedFormatError('model', 'linears', 'there is no kernel for one of its formats', 'Pack the model again with this version.');

@@ -12,10 +12,11 @@
 import { ROPE_DIVISORS } from '../formats/packed.js';
 import type { ModelConfig, PackedHeader } from '../formats/types.js';
 import {
-  ALIGN, Activation, Coding, HEAP_BASE, KV_BLOCK, Layout, MAX_ROWS, MAX_THREADS, RopeScaling, STACK_BYTES, TILE_ROWS, sizeOfLayer, sizeOfLinear,
+  ALIGN, Activation, Coding, HEAP_BASE, KV_BLOCK, KV_SCALE_BYTES, KV_VALUE_BYTES, KvType, Layout, MAX_ROWS, MAX_THREADS, RopeScaling, STACK_BYTES, TILE_ROWS, sizeOfLayer, sizeOfLinear,
   sizeOfModel, sizeOfPart, sizeOfRope, sizeOfRow, sizeOfSampling, writeLayer, writeLinear, writeModel, writePart, writeRope, type RopeFields,
 } from '../generated/layout.js';
 import { heldBytes, heldKvHeads, heldTiles, tiedHeadTiles, tilesOf, whole, type Range, type Slice } from './slices.js';
+import type { EngineOptions, KvTypeName } from './types.js';
 
 export const align = (n: number, to: number = ALIGN): number => Math.ceil(n / to) * to;
 export const PAGE = 65536;
@@ -49,7 +50,7 @@ export interface MemoryPlan {
 }
 
 /** Addresses up to the workspace, whose size only the engine knows. */
-export function planMemory(header: PackedHeader, context: number, slice: Slice = whole): MemoryPlan {
+export function planMemory(header: PackedHeader, context: number, kvType: KvTypeName, slice: Slice = whole): MemoryPlan {
   const { config, linears } = header;
   const nParts = Object.values(linears).reduce((n, linear) => n + linear.parts.length, 0);
   let at = HEAP_BASE;
@@ -63,12 +64,23 @@ export function planMemory(header: PackedHeader, context: number, slice: Slice =
   const bias = take(4 * config.vocabSize);
   const { tensors, runs, weightBytes } = place(heldBytes(header, slice), at);
   const weights = take(weightBytes);
-  const positions = align(context, KV_BLOCK);
   return {
     slice, model, parts: [], stacks, rows, sampling, recent, bias, weights, weightBytes, tensors, runs, workspace: at,
-    kvBytes: align(config.nLayers * heldKvHeads(header, slice) * positions * 2 * config.headDim * 4),
+    kvBytes: align(align(context, KV_BLOCK) * kvPositionBytes(config, kvType, heldKvHeads(header, slice))),
   };
 }
+
+/** Bytes of the KV cache for a position. @param heads KV heads of a layer; default: all */
+export function kvPositionBytes({ nLayers, nHeadsKv, headDim }: ModelConfig, type: KvTypeName, heads = nHeadsKv): number {
+  return 2 * nLayers * heads * (headDim * KV_VALUE_BYTES[type] + KV_SCALE_BYTES[type]);
+}
+
+/** Bytes of a position in f32 from which on int8 is the default: below, the cache is small beside any model and its reading takes no time. */
+const LARGE_POSITION = 32 << 10;
+
+/** The default: int8 where the cache counts, unless the weights themselves are f32. */
+export const defaultKvType = (config: ModelConfig, areF32: boolean): KvTypeName =>
+  areF32 || kvPositionBytes(config, 'f32') < LARGE_POSITION ? 'f32' : 'int8';
 
 /** One after the other: all of them are multiples of 32 bytes. */
 function place(held: Map<string, Range>, weights: number): Pick<MemoryPlan, 'tensors' | 'runs' | 'weightBytes'> {
@@ -85,7 +97,7 @@ function place(held: Map<string, Range>, weights: number): Pick<MemoryPlan, 'ten
 }
 
 /** Writes the descriptors; fills `plan.parts`. */
-export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, header: PackedHeader, context: number, reference: boolean): void {
+export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, header: PackedHeader, { context, kvType, reference }: Pick<EngineOptions, 'context' | 'reference'> & { kvType: KvTypeName }): void {
   const { config, linears, tensors } = header, { slice } = plan;
   const view = new DataView(memory.buffer);
   const optional = (name: string) => plan.tensors.get(name)?.at ?? 0;
@@ -135,7 +147,7 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
     dim: config.dim, hiddenDim: config.hiddenDim, nLayers: config.nLayers, nHeads: config.nHeads, nHeadsKv: config.nHeadsKv,
     headDim: config.headDim, vocabSize: config.vocabSize, contextLength: context, normEps: config.normEps,
     activation: Activation[config.activation], rope, layers, embedding: slice.rank === 0 ? addresses.embedding! : 0,
-    norm: tensor('norm'), head, reference: reference ? 1 : 0, sliced: slice.ranks > 1 ? 1 : 0,
+    norm: tensor('norm'), head, reference: reference ? 1 : 0, sliced: slice.ranks > 1 ? 1 : 0, kvType: KvType[kvType],
   });
 }
 

@@ -25,6 +25,9 @@ export interface SamplingOptions {
   seed: bigint;
 }
 
+/** 'int8': codes with a scale for each key and value vector. */
+export type KvTypeName = 'f32' | 'int8';
+
 export interface EngineOptions {
   /** Threads, or workers of a private crew; 'auto' settles it by timing. */
   threads: number | 'auto';
@@ -33,6 +36,8 @@ export interface EngineOptions {
   variant: 'simd' | 'relaxed' | 'auto';
   /** Positions a session can hold. */
   context: number;
+  /** Default: defaultKvType() of plan.ts. */
+  kvType?: KvTypeName;
   /** Sessions that can exist at once. */
   maxSessions: number;
   /** Run the scalar reference instead of the kernels (slow; defines the arithmetic). */
@@ -60,7 +65,8 @@ export interface EngineInfo {
   level: 'kernels' | 'reference';
   /** Kernel name -> number of parts it serves. */
   kernels: Record<string, number>;
-  kvType: 'f32';
+  /** How keys and values are kept. */
+  kvType: KvTypeName;
   memoryBytes: { weights: number; workspace: number; kvPerSession: number };
 }
 

@@ -97,10 +97,11 @@ class LoadedModel {
   static async load({ openPacked, createEngine }: RuntimeParts, from: WireSource, options: WireLoadOptions,
     onProgress: (phase: LoadProgress['phase'], loaded: number, total: number) => void, onThread: (lifeline: Lifeline) => void, signal: AbortSignal): Promise<LoadedModel> {
     const begin = performance.now();
-    const { threads = 'auto', crew = 'auto', variant = 'auto', maxSessions = 1, reference = false } = options;
+    const { threads = 'auto', crew = 'auto', kvType, variant = 'auto', maxSessions = 1, reference = false } = options;
     if (threads !== 'auto') whole('threads', threads, 1, 1024);
     if (!['auto', 'simd', 'relaxed'].includes(variant)) throw new BadArgumentError('variant', `${variant} is not known`, 'Use auto, simd or relaxed.');
     if (!['auto', 'shared', 'private', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared, private or single.');
+    if (![undefined, 'f32', 'int8'].includes(kvType)) throw new BadArgumentError('kvType', `${kvType} is not known`, 'Use f32 or int8.');
     whole('maxSessions', maxSessions, 1, 1024);
     const { source, header } = await openPacked(from, options, inPhases(onProgress), signal);
     try {
@@ -108,7 +109,7 @@ class LoadedModel {
       const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;
       whole('context', context, 2, config.contextLength);
       const starting = createEngine(source, header, {
-        threads, crew, variant, context, reference, signal, onThread,
+        threads, crew, variant, context, reference, signal, onThread, ...(kvType && { kvType }),
         maxSessions: maxSessions + 1,
         onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
       });

@@ -5,6 +5,7 @@ import { openFile } from '../formats/files.js';
 import { readPackedHeader } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
 import type { ByteSource, ModelConfig, PackedHeader } from '../formats/types.js';
+import { defaultKvType, kvPositionBytes } from '../engine/plan.js';
 import { pack, packedBytes, type PackOptions } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
 import { builtin } from '../platform/builtin.js';
@@ -13,7 +14,7 @@ import { DEFAULT_CONTEXT } from './options.js';
 import { PackStream, type PackInto } from './pack-stream.js';
 import type { LoadProgress, WireLoadOptions, WireSource } from './types.js';
 
-type SourceOptions = Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer' | 'token' | 'context'>;
+type SourceOptions = Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer' | 'token' | 'context' | 'kvType'>;
 type Report = (phase: LoadProgress['phase'], loaded: number, total: number) => void;
 
 /** What becomes of a model that is being packed; `end` gives back what it is read from. */
@@ -107,7 +108,7 @@ function packOptions(source: SourceModel, { weights, groupSize }: SourceOptions,
 
 /** @throws OutOfMemoryError when the weights and one session's keys and values are more than there can be */
 async function checkMemory(found: Detected, options: SourceOptions): Promise<void> {
-  const kept = (config: ModelConfig) => 2 * 4 * config.nLayers * config.nHeadsKv * config.headDim * (options.context ?? Math.min(config.contextLength, DEFAULT_CONTEXT));
+  const kept = (config: ModelConfig) => kvPositionBytes(config, options.kvType ?? defaultKvType(config, options.weights === 'f32')) * (options.context ?? Math.min(config.contextLength, DEFAULT_CONTEXT));
   const needed = 'packed' in found ? await readPackedHeader(found.packed).then(header => header.dataBytes + kept(header.config))
     : packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config);
   const available = memoryLimit();

@@ -1,7 +1,7 @@
 /** The types of the public API, shared by both sides of the worker's border. */
 import type { Bits } from '../pack/pack.js';
 import type { ChatMessage, TemplateVariables } from '../chat/conversation.js';
-import type { CrewName, EngineInfo, EngineOptions } from '../engine/types.js';
+import type { CrewName, EngineInfo, EngineOptions, KvTypeName } from '../engine/types.js';
 import type { ModelConfig } from '../formats/types.js';
 
 /**
@@ -33,6 +33,8 @@ export interface LoadOptions {
   crew?: CrewName | 'auto';
   /** Tokens a session holds, prompt and answer together. Default: what the model was trained for, at most 2048. */
   context?: number;
+  /** How keys and values of earlier tokens are kept. 'int8': a quarter of the memory, and faster behind long texts. Default: 'int8', but 'f32' where the weights are f32 or a position takes less than 32 KiB. */
+  kvType?: KvTypeName;
   /** Sessions that can exist at once besides the model's own. Default 1. Each costs `info().memoryBytes.kvPerSession`. */
   maxSessions?: number;
   /** Which build of the kernels runs. Default 'auto'. */

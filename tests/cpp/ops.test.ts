@@ -2,7 +2,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { hasRelaxedSimd } from '../../src/engine/instance.js';
-import { Activation, KV_BLOCK, RopeScaling, sizeOfRope, writeRope } from '../../src/generated/layout.js';
+import { Activation, KV_BLOCK, KV_SCALE_BYTES, KV_VALUE_BYTES, KvType, RopeScaling, sizeOfRope, writeRope } from '../../src/generated/layout.js';
 import { Bare, noise } from './harness.js';
 
 const test = suite('single operations');
@@ -63,24 +63,27 @@ test('RoPE: error below 1.2e-7 of the pair', () => {
   }
 });
 
-test('attention: error below 3e-6 of the largest value; what lies behind the last position does not count', () => {
-  for (const headDim of headDims) {
-    for (const last of lasts) {
-      const blocks = Math.ceil((last + 1) / KV_BLOCK), q = values(headDim, last + headDim), kv = new Float32Array(blocks * 2 * headDim * KV_BLOCK).fill(NaN);
-      const k = values((last + 1) * headDim, 5 + last), v = values((last + 1) * headDim, 6 + last);
-      for (let i = 0; i <= last; i++) {
-        const block = Math.floor(i / KV_BLOCK) * 2 * headDim * KV_BLOCK;
-        for (let d = 0; d < headDim; d++) {
-          kv[block + d * KV_BLOCK + i % KV_BLOCK] = k[i * headDim + d]!;
-          kv[block + (KV_BLOCK + i % KV_BLOCK) * headDim + d] = v[i * headDim + d]!;
-        }
+test('attention: within 3e-6 of the largest value, with an int8 cache 2 %; what lies behind the last position does not count', () => {
+  for (const kvType of ['f32', 'int8'] as const) {
+    for (const headDim of headDims) {
+      for (const last of lasts) {
+        const heads = last % 11 + 1, n = last + 1, blockBytes = 2 * KV_BLOCK * (headDim * KV_VALUE_BYTES[kvType] + KV_SCALE_BYTES[kvType]);
+        const q = values(heads * headDim, last + headDim), k = values(n * headDim, 5 + last), v = values(n * headDim, 6 + last);
+        const formula = Array.from({ length: heads }, (_, h) => {
+          const scores = Array.from({ length: n }, (_, i) => sum(Array.from({ length: headDim }, (_, d) => q[h * headDim + d]! * k[i * headDim + d]!)) / Math.sqrt(headDim));
+          const peak = Math.max(...scores), weights = scores.map(s => Math.exp(s - peak)), total = sum(weights);
+          return Array.from({ length: headDim }, (_, d) => sum(weights.map((w, i) => w * v[i * headDim + d]!)) / total);
+        }).flat();
+        const run = (bare: Bare, reference: 0 | 1) => {
+          const floats = bare.exports.attendScratch!(Math.ceil(n / KV_BLOCK) * KV_BLOCK, headDim) as number;
+          const rows = new Float32Array(Math.ceil(n / KV_BLOCK) * blockBytes / 4).fill(kvType === 'f32' ? NaN : 1e9);
+          return compute(bare, [new Float32Array(heads * headDim), q, rows, new Float32Array(floats), k, v], heads * headDim, (out, q, kv, scratch, k, v) => {
+            for (let i = 0; i < n; i++) bare.exports.storeKv!(KvType[kvType], kv, i, headDim, k! + 4 * i * headDim, v! + 4 * i * headDim);
+            bare.exports.attend!(KvType[kvType], out, q, heads, kv, last, headDim, scratch, reference);
+          });
+        };
+        check(`${kvType}, ${n} positions, ${heads} heads of ${headDim}`, run, formula, () => (kvType === 'f32' ? 3e-6 : 2e-2) * Math.max(...v.map(Math.abs)));
       }
-      const scores = Array.from({ length: last + 1 }, (_, i) => sum(Array.from(q, (x, d) => x * k[i * headDim + d]!)) / Math.sqrt(headDim));
-      const peak = Math.max(...scores), weights = scores.map(s => Math.exp(s - peak)), total = sum(weights);
-      const formula = Array.from({ length: headDim }, (_, d) => sum(weights.map((w, i) => w * v[i * headDim + d]!)) / total);
-      const run = (bare: Bare, reference: 0 | 1) => compute(bare, [new Float32Array(headDim), q, kv, new Float32Array(last + 16)], headDim,
-        (out, q, kv, scores) => bare.exports.attend!(out, q, kv, last, headDim, scores, reference));
-      check(`${last + 1} positions, head of ${headDim}`, run, formula, () => 3e-6 * Math.max(...v.map(Math.abs)));
     }
   }
 });

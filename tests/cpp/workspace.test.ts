@@ -18,7 +18,7 @@ function workspaceBytes(hiddenDim: number): number {
   writeLayer(view, layers, { attnNorm: 0, q: square, k: square, v: square, qNorm: 0, kNorm: 0, attnSubNorm: 0, o: square, ffnNorm: 0, gate: wide, up: wide, ffnSubNorm: 0, down: linear(dim, hiddenDim) });
   writeModel(view, model, {
     dim, hiddenDim, nLayers: 1, nHeads: 1, nHeadsKv: 1, headDim: dim, vocabSize: 100, contextLength: 16, normEps: 1e-5, activation: 0,
-    rope: 0, layers, embedding: square, norm: 0, head: linear(100, dim), reference: 0, sliced: 0,
+    rope: 0, layers, embedding: square, norm: 0, head: linear(100, dim), reference: 0, sliced: 0, kvType: 0,
   });
   return bare.exports.workspaceBytes!(model) >>> 0;
 }

@@ -25,7 +25,7 @@ export async function feed(engine: LocalEngine, session: number, ids: readonly n
   return hash;
 }
 
-const digest = (kv: Float32Array) => createHash('sha256').update(new Uint8Array(kv.slice().buffer)).digest('hex').slice(0, 16);
+const digest = (kv: Uint8Array) => createHash('sha256').update(kv.slice()).digest('hex').slice(0, 16);
 
 /** A prompt and tokens drawn after it: ids, a hash of all logits and the KV cache. */
 export async function outcome(engine: LocalEngine): Promise<string> {
