@@ -1,11 +1,11 @@
 /** Lutra's engine as a contestant, and over the depth of its context. */
 import { createEngine } from '../src/engine/engine.js';
-import type { Engine, EngineInfo, EngineOptions, ForwardRow } from '../src/engine/types.js';
+import type { Engine, EngineInfo, EngineOptions, ForwardRow, KvTypeName } from '../src/engine/types.js';
 import type { ByteSource, PackedHeader } from '../src/formats/types.js';
 import { tokenAt, type Contestant, type Rates } from './contestant.js';
 import { streamed } from './shapes.js';
 
-export interface LutraOptions { threads: number; variant: EngineOptions['variant']; context: number; model: string }
+export interface LutraOptions { threads: number; variant: EngineOptions['variant']; context: number; kvType?: KvTypeName; model: string }
 
 export class Lutra implements Contestant {
   readonly name = 'Lutra';
@@ -24,8 +24,8 @@ export class Lutra implements Contestant {
   }
 
   static async open(source: ByteSource, header: PackedHeader, options: LutraOptions): Promise<Lutra> {
-    const { threads, variant, context } = options;
-    const lutra = new Lutra(await createEngine(source, header, { threads, variant, context, maxSessions: 1, reference: false }), header, options);
+    const { threads, variant, context, kvType } = options;
+    const lutra = new Lutra(await createEngine(source, header, { threads, variant, context, maxSessions: 1, reference: false, ...(kvType && { kvType }) }), header, options);
     for (let i = 0; i < 3; i++) await lutra.measure(lutra.engine.maxRows, 2); // optimising compiler
     return lutra;
   }

@@ -32,6 +32,7 @@ Of what
   --shape NAME     ${Object.keys(shapes).join(', ')}, random weights             (1.1b)
   --bits N         1, 2, 3, 4, 8, ternary                            (2)
   --group N        32, 64, 128                                       (128; 64 with 4 bits)
+  --kv TYPE        f32, int8: how Lutra keeps keys and values        (as in the engine)
   --head N         bits of Lutra's output matrix: 4, 8; the peers' has Q6_K (8)
   --model FILE     this model instead: packed, or GGUF, which the peers run too
 
@@ -55,7 +56,7 @@ Example: npm run bench -- --peers --shape 134m --bits ternary --html bench.html`
 
 const { values } = parseArgs({ options: {
   peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, load: { type: 'boolean', default: false }, crews: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
-  shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, head: { type: 'string', default: '8' }, model: { type: 'string' },
+  shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, head: { type: 'string', default: '8' }, kv: { type: 'string' }, model: { type: 'string' },
   threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '7' }, minutes: { type: 'string', default: '8' },
   prompt: { type: 'string', default: '32' }, generate: { type: 'string', default: '16' }, variant: { type: 'string', default: 'auto' },
   keep: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, save: { type: 'string' }, from: { type: 'string', multiple: true, default: [] },
@@ -64,6 +65,7 @@ const { values } = parseArgs({ options: {
 const words = values.only.toLowerCase().split(',').filter(Boolean);
 const counts = values.threads.split(',').map(Number), most = Math.max(...counts);
 const variant = values.variant as EngineOptions['variant'];
+const kv = values.kv === undefined ? {} : { kvType: values.kv as 'f32' | 'int8' };
 const interrupt = new AbortController();
 
 const progress = (text: string) => { if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`); };
@@ -86,7 +88,7 @@ async function measureEndToEnd(model: BenchModel, report: Report): Promise<EndTo
   try {
     for (const threads of counts) {
       await add('Lutra', async () => {
-        const lutra = await Lutra.open(model.source, model.header, { threads, variant, context, model: model.format });
+        const lutra = await Lutra.open(model.source, model.header, { threads, variant, context, model: model.format, ...kv });
         report.machine.wasm = lutra.info.wasm.replace('-shared', '');
         return lutra;
       });
@@ -134,7 +136,7 @@ async function addPeers(model: BenchModel, context: number, report: Report, add:
 
 async function measureDepth(model: BenchModel, depths: number[]): Promise<Depth> {
   const generated = Number(values.generate), sorted = [...depths].sort((a, b) => a - b);
-  const lutra = await Lutra.open(model.source, model.header, { threads: most, variant, context: sorted.at(-1)! + generated, model: model.format });
+  const lutra = await Lutra.open(model.source, model.header, { threads: most, variant, context: sorted.at(-1)! + generated, model: model.format, ...kv });
   try {
     const rates: Rounds[] = sorted.map(() => []);
     for (let round = 0; round < Number(values.rounds) && !interrupt.signal.aborted; round++) {
