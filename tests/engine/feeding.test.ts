@@ -10,8 +10,8 @@ const test = suite('feeding');
 for (const threads of [1, 3]) {
   test(`a prompt at once, in chunks and token by token: the same logits, keys and values; ${threads} threads`, async () => {
     const ids = tokens(100);
-    for (const { name, source, header } of everyFormat()) {
-      const engine = await createEngine(source, header, { ...defaults, threads, maxSessions: 5 });
+    for (const { name, source, header, options } of everyFormat()) {
+      const engine = await createEngine(source, header, { ...defaults, ...options, threads, maxSessions: 5 });
       assert.is(engine.info.threads, threads);
       const whole = engine.openSession(), expected = await feed(engine, whole, ids);
       const kv = engine.kv(whole).slice();
@@ -28,8 +28,8 @@ for (const threads of [1, 3]) {
 
 test('sessions side by side, and rows of several in one pass, are as alone', async () => {
   const [a, b] = [tokens(40), tokens(40, 5)];
-  for (const { name, source, header } of everyFormat()) {
-    const engine = await createEngine(source, header, { ...defaults, maxSessions: 6 });
+  for (const { name, source, header, options } of everyFormat()) {
+    const engine = await createEngine(source, header, { ...defaults, ...options, maxSessions: 6 });
     const alone = [];
     for (const ids of [a, b]) {
       const session = engine.openSession();
@@ -53,8 +53,8 @@ test('sessions side by side, and rows of several in one pass, are as alone', asy
 
 test('cutting a session back and feeding on is as if it had never gone further; a used slot is as a fresh one', async () => {
   const ids = tokens(100), other = tokens(60, 9);
-  for (const { name, source, header } of everyFormat()) {
-    const engine = await createEngine(source, header, { ...defaults, maxSessions: 2 });
+  for (const { name, source, header, options } of everyFormat()) {
+    const engine = await createEngine(source, header, { ...defaults, ...options, maxSessions: 2 });
     const fresh = engine.openSession(), used = engine.openSession();
     await feed(engine, fresh, ids.slice(0, 40));
     const expected = await feed(engine, fresh, other, 40), kv = engine.kv(fresh).slice();

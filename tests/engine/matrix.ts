@@ -50,7 +50,7 @@ export async function runMatrix(paths: readonly string[]): Promise<Record<string
   for (const model of [...everyFormat(), ...await Promise.all(paths.map(openModel))]) {
     const ways: Partial<EngineOptions>[] = tiers.flatMap(variant => [1, 2, 3, 4].map(threads => ({ variant, threads })));
     for (const way of [...ways, { reference: true }, { reference: true, threads: 3 }]) {
-      const options = { ...defaults, ...way }, engine = await createEngine(model.source, model.header, options);
+      const options = { ...defaults, ...model.options, ...way }, engine = await createEngine(model.source, model.header, options);
       const shared = options.threads as number > 1, what = `${model.name}: ${JSON.stringify(way)}`;
       try {
         const { wasm, crew, threads, level, kernels } = engine.info;

@@ -37,11 +37,11 @@ for (const variant of tiers) {
   for (const threads of [1, 2]) {
     test(`weights and KV caches above 2 GiB, and just below 4 GiB: the same bits; ${variant}, ${threads} threads`, async () => {
       for (const model of everyFormat()) {
-        const engine = await createEngine(model.source, model.header, { ...defaults, variant, threads });
+        const engine = await createEngine(model.source, model.header, { ...defaults, ...model.options, variant, threads });
         const expected = await outcome(engine), bytes = engine.memory.buffer.byteLength;
         await engine.dispose();
         for (const gap of [2 * GiB, 4 * GiB - bytes - PAGE]) {
-          const { source, header } = moved(model, gap), high = await createEngine(source, header, { ...defaults, variant, threads });
+          const { source, header } = moved(model, gap), high = await createEngine(source, header, { ...defaults, ...model.options, variant, threads });
           assert.ok(high.plan.weights + header.tensors.gap!.end > 2 * GiB);
           assert.is(high.info.threads, threads);
           assert.is(await outcome(high), expected, `${model.name}, ${gap} bytes higher`);

@@ -1,6 +1,7 @@
 /** Packed models in memory with random weights: small and odd in every size, one for each weight format. */
 import { numberToHalf } from '../assembly/reference.js';
 import { randomTiles, noise } from '../cpp/harness.js';
+import type { EngineOptions } from '../../src/engine/types.js';
 import { ROPE_DIVISORS, planPacked, vectorLengths, type Extras, type PartFormat } from '../../src/formats/packed.js';
 import type { ByteSource, ModelConfig, PackedHeader } from '../../src/formats/types.js';
 import { bytesSource } from '../../src/platform/platform.js';
@@ -9,6 +10,8 @@ export interface TestModel {
   name: string;
   header: PackedHeader;
   source: ByteSource;
+  /** How it wants to be run. */
+  options?: Pick<EngineOptions, 'kvType'>;
 }
 
 const f32: PartFormat = { layout: 'f32', planes: 0, groupSize: 0, coding: 'none' };
@@ -105,6 +108,8 @@ export function* everyFormat(): Generator<TestModel> {
   yield randomModel('int8', int8, { nHeadsKv: 6 });
   yield randomModel('f32', f32, { dim: 70, hiddenDim: 173, nHeads: 3, nHeadsKv: 1 });
   yield randomModel('wide', { layout: 'planes', planes: 2, groupSize: 128, coding: 'i16' }, { dim: 320, hiddenDim: 700, nHeads: 4, nHeadsKv: 2, headDim: 80 }, new Set(['attn.subNorm']));
+  yield { ...randomModel('int8 cache, groups of 11 heads', int8, { nHeads: 22, nHeadsKv: 2, headDim: 8 }), options: { kvType: 'int8' } };
+  yield { ...randomModel('int8 cache, every head its own', int8, { nHeads: 3, nHeadsKv: 3, headDim: 40 }), options: { kvType: 'int8' } };
   yield* everyUniform();
   yield* everyArchitecture();
 }

@@ -40,9 +40,9 @@ async function withEngine<T>({ source, header }: Pick<ReturnType<typeof small>, 
 
 test('every format and architecture: the bits of one memory with 2 members and with 3', async () => {
   for (const model of everyFormat()) {
-    const expected = await withEngine(model, defaults, answer);
+    const expected = await withEngine(model, { ...defaults, ...model.options }, answer);
     for (const count of [2, 3]) {
-      await withEngine(model, crewOf(count), async engine => {
+      await withEngine(model, { ...crewOf(count), ...model.options }, async engine => {
         const { crew, threads, wasm } = engine.info;
         assert.equal([crew, threads, wasm], ['private', count, 'simd']);
         assert.is(await answer(engine), expected, `${model.name}, ${count} members`);
