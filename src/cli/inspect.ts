@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { chooseVariant, compile } from '../engine/instance.js';
 import { layOut } from '../engine/member.js';
+import { kvPositionBytes, kvTypeFor } from '../engine/plan.js';
 import { whole } from '../engine/slices.js';
 import { detect } from '../formats/detect.js';
 import { planPacked, readPackedHeader, type PackedPlan, type PartFormat } from '../formats/packed.js';
@@ -123,10 +124,10 @@ async function describeSource(file: string, source: SourceModel): Promise<Report
 }
 
 export async function needsOf(header: PackedHeader): Promise<Needs> {
-  const { nLayers, nHeadsKv, headDim, contextLength, slidingWindow } = header.config, context = Math.min(contextLength, slidingWindow ?? Infinity, DEFAULT_CONTEXT);
+  const { contextLength, slidingWindow } = header.config, kvType = kvTypeFor(header), context = Math.min(contextLength, slidingWindow ?? Infinity, DEFAULT_CONTEXT);
   const shared = whyNotShared() === undefined, module = await compile(chooseVariant('auto', shared));
-  const { plan, workspaceBytes, maximum } = layOut(module, { name: 'model', header, context, maxSessions: 1, reference: false, slice: whole }, shared);
-  return { weights: plan.weightBytes, workspace: workspaceBytes, kvPerToken: 2 * 4 * nLayers * nHeadsKv * headDim, kvPerSession: plan.kvBytes, context, total: maximum };
+  const { plan, workspaceBytes, maximum } = layOut(module, { name: 'model', header, context, kvType, maxSessions: 1, reference: false, slice: whole }, shared);
+  return { weights: plan.weightBytes, workspace: workspaceBytes, kvPerToken: kvPositionBytes(header.config, kvType), kvPerSession: plan.kvBytes, context, total: maximum };
 }
 
 function render({ file, packed, bytes: size, config, level, tensors, bitsPerWeight, memory: { weights, workspace, kvPerSession, context, total }, provenance }: Report): string {

@@ -6,7 +6,7 @@ import { cores, now, whyNotShared, yieldToEvents } from '../platform/platform.js
 import { chooseCrew, SLICE_MS, type Crew, type CrewChoice } from './crew.js';
 import { chooseVariant, compile, type Exports } from './instance.js';
 import { MAX_MEMORY, Member, layOut, type MemberLayout, type MemberOptions } from './member.js';
-import { MAX_RECENT, defaultKvType, type MemoryPlan } from './plan.js';
+import { MAX_RECENT, kvTypeFor, type MemoryPlan } from './plan.js';
 import { PrivateCrew } from './private.js';
 import { fillForProbe, probeHeader, timePasses } from './probe.js';
 import { whole } from './slices.js';
@@ -21,7 +21,7 @@ const LEAST_LAYER_S = 100e-6;
 type SettledOptions = EngineOptions & { kvType: KvTypeName };
 
 export async function createEngine(source: ByteSource, header: PackedHeader, wanted: EngineOptions): Promise<LocalEngine> {
-  const options: SettledOptions = { ...wanted, kvType: wanted.kvType ?? defaultKvType(header.config, areF32(header)) };
+  const options: SettledOptions = { ...wanted, kvType: wanted.kvType ?? kvTypeFor(header) };
   const { config } = header;
   checkRunnable(source.name, header);
   if (!(options.context >= 1 && options.context <= config.contextLength)) {
@@ -119,10 +119,6 @@ async function settle(crew: PrivateCrew, options: Omit<MemberOptions, 'slice'>, 
   }
   return mediansOf(timings);
 }
-
-/** Are all weights of the layers floats? */
-const areF32 = ({ linears }: PackedHeader) =>
-  Object.entries(linears).every(([name, { parts }]) => !name.startsWith('layers.') || parts.every(({ layout }) => layout === 'f32'));
 
 const memberOptions = (source: ByteSource, header: PackedHeader, { context, kvType, maxSessions, reference }: SettledOptions): Omit<MemberOptions, 'slice'> =>
   ({ name: source.name, header, context, kvType, maxSessions, reference });

@@ -82,6 +82,10 @@ const LARGE_POSITION = 32 << 10;
 export const defaultKvType = (config: ModelConfig, areF32: boolean): KvTypeName =>
   areF32 || kvPositionBytes(config, 'f32') < LARGE_POSITION ? 'f32' : 'int8';
 
+/** The same for a packed model. */
+export const kvTypeFor = ({ config, linears }: PackedHeader): KvTypeName =>
+  defaultKvType(config, Object.entries(linears).every(([name, { parts }]) => !name.startsWith('layers.') || parts.every(({ layout }) => layout === 'f32')));
+
 /** One after the other: all of them are multiples of 32 bytes. */
 function place(held: Map<string, Range>, weights: number): Pick<MemoryPlan, 'tensors' | 'runs' | 'weightBytes'> {
   const tensors = new Map<string, Run>(), runs: Run[] = [];
