@@ -15,6 +15,7 @@ constexpr uint32_t kStages = 9;
 struct State {
   const Model* model;
   ActsSet acts, downActs;  // those of `down` apart: they are made while gate and up still read theirs
+  ActsSet own[MAX_THREADS];  // of a single row: every worker prepares the input of a step for itself, sooner than a join lets it go on
   Row rows[MAX_ROWS];
   uint32_t m;        // rows of this pass
   uint32_t wanted[MAX_ROWS], nWanted;  // rows whose logits are wanted
@@ -25,7 +26,8 @@ struct State {
   double ropeAttention;  // and the factor of its cosines and sines
   float* scratch[MAX_THREADS];  // a vector, then what attention needs
   uint32_t ldLogits;
-  Stage stages[kStages];  // of a layer
+  bool outFused, downFused;  // no step of its own prepares the input of o, of down
+  Stage stages[kStages];     // of a layer, in this pass
   uint32_t nStages;
 };
 State state;
@@ -48,22 +50,29 @@ uint32_t headGroup(const Model& model) { return model.nHeads / model.nHeadsKv * 
 
 // Where the next product's input can be prepared piece by piece, whoever made a piece does it: two joins less.
 // With slices the input is exchanged first.
-void chooseStages(State& s, const Model& model) {
-  bool out = !model.sliced, down = !model.sliced;
+void fuseStages(State& s, const Model& model) {
+  s.outFused = s.downFused = !model.sliced;
   for (uint32_t l = 0; l < model.nLayers; l++) {
     const Layer& y = model.layers[l];
-    out = out && !y.attnSubNorm && s.acts.divisible(s.acts.mask(*y.o), headGroup(model));
-    down = down && !y.ffnSubNorm && s.downActs.divisible(s.downActs.mask(*y.down), kVectorPad);
-  }
-  s.nStages = 0;
-  for (uint32_t i = 0; i < kStages; i++) {
-    const auto stage = static_cast<Stage>(i);
-    if (!(stage == Stage::outInput && out) && !(stage == Stage::downInput && down)) s.stages[s.nStages++] = stage;
+    s.outFused = s.outFused && !y.attnSubNorm && s.acts.divisible(s.acts.mask(*y.o), headGroup(model));
+    s.downFused = s.downFused && !y.ffnSubNorm && s.downActs.divisible(s.downActs.mask(*y.down), kVectorPad);
   }
 }
-bool has(const State& s, Stage stage) {
-  for (uint32_t i = 0; i < s.nStages; i++) if (s.stages[i] == stage) return true;
-  return false;
+
+// Of a pass over s.m rows.
+void chooseStages(State& s) {
+  const auto isLeftOut = [&](Stage stage) {
+    switch (stage) {
+      case Stage::attnInput: case Stage::ffnInput: return s.m == 1;
+      case Stage::outInput: return s.outFused;
+      case Stage::downInput: return s.downFused;
+      default: return false;
+    }
+  };
+  s.nStages = 0;
+  for (uint32_t i = 0; i < kStages; i++) {
+    if (const auto stage = static_cast<Stage>(i); !isLeftOut(stage)) s.stages[s.nStages++] = stage;
+  }
 }
 
 uint64_t layOut(State& s, const Model& model, uintptr_t base) {
@@ -79,9 +88,14 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   s.rope = arena.take<float>(uint64_t{MAX_ROWS} * model.headDim);
   s.logits = arena.take<float>(uint64_t{MAX_ROWS} * s.ldLogits);
   for (float*& p : s.scratch) p = arena.take<float>(uint64_t{s.ldWide} + attendScratch(roundUp(model.contextLength, KV_BLOCK), model.headDim));
+  for (ActsSet& own : s.own) {
+    own = s.acts;
+    own.allocate(arena, 1);
+    own.use(1);
+  }
   s.acts.allocate(arena, MAX_ROWS);
   s.downActs.allocate(arena, MAX_ROWS);
-  chooseStages(s, model);
+  fuseStages(s, model);
   return arena.at - base;
 }
 
@@ -96,22 +110,31 @@ uint8_t* kvOf(const State& s, const Row& row, uint32_t layer, uint32_t head) {
   return row.kv + (layer * headsOf(s, *model.layers[layer].k) + head) * kvHeadBytes(kvTypeOf(s), model.headDim, model.contextLength);
 }
 
-// Vectors of `source` (normalised by `norm` if there is one) prepared for the given layers.
+// x [cols], normalised by `norm` if there is one: in this worker's scratch.
+const float* normalised(const Worker& w, State& s, const float* x, uint32_t cols, const float* norm) {
+  if (!norm) return x;
+  float* h = s.scratch[w.rank];
+  w.ops.rmsNorm(h, x, norm, cols, s.model->normEps);
+  for (uint32_t k = cols; k < padded(cols); k++) h[k] = 0;
+  return h;
+}
+
+// Vectors of `source` prepared for the given layers.
 // With fewer vectors than workers each vector is shared by columns, the norm being computed by everyone.
 void prepare(const Worker& w, State& s, ActsSet& acts, const float* source, uint32_t cols, const float* norm, uint32_t mask,
              const uint32_t* which, uint32_t m) {
   const bool alone = m >= w.ranks;
   for (uint32_t i = alone ? w.rank : 0; i < m; i += alone ? w.ranks : 1) {
-    const float* x = source + (which ? which[i] : i) * s.ldWide;
-    if (norm) {
-      float* h = s.scratch[w.rank];
-      w.ops.rmsNorm(h, x, norm, cols, s.model->normEps);
-      for (uint32_t k = cols; k < padded(cols); k++) h[k] = 0;
-      x = h;
-    }
+    const float* x = normalised(w, s, source + (which ? which[i] : i) * s.ldWide, cols, norm);
     const Range blocks = share(padded(cols) / kVectorPad, w.rank, w.ranks);
     prepareActs(w.ops, acts, mask, x, cols, i, alone ? Range{0, cols} : Range{blocks.begin * kVectorPad, blocks.end * kVectorPad});
   }
+}
+
+// One vector of the residual stream prepared by this worker for itself.
+ActsSet& prepareOwn(const Worker& w, State& s, const float* x, const float* norm, uint32_t mask) {
+  prepareActs(w.ops, s.own[w.rank], mask, normalised(w, s, x, s.model->dim, norm), s.model->dim, 0, {0, s.model->dim});
+  return s.own[w.rank];
 }
 
 void apply(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* out, Range tiles) {
@@ -136,6 +159,7 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
   const Layer& y = model.layers[layer];
   const uint32_t headDim = model.headDim;
+  ActsSet& acts = s.m == 1 ? prepareOwn(w, s, s.x, y.attnNorm, s.acts.mask(*y.q) | s.acts.mask(*y.k) | s.acts.mask(*y.v)) : s.acts;
   uint32_t unit = TILE_ROWS;
   while (unit % headDim) unit += TILE_ROWS;
   const Pieces q = Pieces::of(y.q->rows, unit / TILE_ROWS, w.ranks), kv = Pieces::of(y.k->rows, unit / TILE_ROWS, w.ranks);
@@ -152,12 +176,12 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
   };
   w.eachPiece(q.count() + kv.count(), [&](uint32_t piece) {
     if (piece < q.count()) {
-      apply(w, s, s.acts, *y.q, s.q, q[piece]);
+      apply(w, s, acts, *y.q, s.q, q[piece]);
       eachHead(q[piece], headsOf(s, *y.q), [&](uint32_t m, uint32_t h) { rotate(s.q, y.qNorm, m, h); });
     } else {
       const Range tiles = kv[piece - q.count()];
-      apply(w, s, s.acts, *y.k, s.k, tiles);
-      apply(w, s, s.acts, *y.v, s.v, tiles);
+      apply(w, s, acts, *y.k, s.k, tiles);
+      apply(w, s, acts, *y.v, s.v, tiles);
       eachHead(tiles, headsOf(s, *y.k), [&](uint32_t m, uint32_t h) {
         rotate(s.k, y.kNorm, m, h);
         const size_t at = m * s.ldWide + h * headDim;
@@ -172,7 +196,7 @@ void attention(const Worker& w, State& s, uint32_t layer) {
   const Model& model = *s.model;
   const Layer& y = model.layers[layer];
   const uint32_t heads = headsOf(s, *y.k), mask = s.acts.mask(*y.o);
-  const bool fused = !has(s, Stage::outInput);
+  const bool fused = s.outFused;
   w.eachPiece(s.m * heads, [&](uint32_t piece) {
     const uint32_t m = piece / heads, kvHead = piece % heads;
     const size_t at = m * s.ldWide + kvHead * headGroup(model);
@@ -197,13 +221,14 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
     case Stage::out: return addOutput(w, s, s.acts, *y.o, s.q);
     case Stage::ffnInput: return prepare(w, s, s.acts, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
     case Stage::gateUp: {
-      const bool fused = !has(s, Stage::downInput);
+      const bool fused = s.downFused;
+      ActsSet& acts = s.m == 1 ? prepareOwn(w, s, s.x, y.ffnNorm, mask(y.gate) | mask(y.up)) : s.acts;
       const Pieces pieces = Pieces::of(y.gate->rows, fused ? kPadTiles : 1, w.ranks);
       float *const gate = s.gate + y.gate->firstRow, *const up = s.up + y.up->firstRow;
       return w.eachPiece(pieces.count(), [&](uint32_t piece) {
         const Range tiles = pieces[piece];
-        apply(w, s, s.acts, *y.gate, gate, tiles);
-        apply(w, s, s.acts, *y.up, up, tiles);
+        apply(w, s, acts, *y.gate, gate, tiles);
+        apply(w, s, acts, *y.up, up, tiles);
         const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
         for (uint32_t m = 0; m < s.m; m++) {
           w.ops.gatedUnit(gate + m * s.ldWide + begin, up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
@@ -243,10 +268,11 @@ void setRows(const Row* rows, uint32_t m) {
     s.rows[i] = rows[i];
     if (rows[i].wantLogits) s.wanted[s.nWanted++] = i;
   }
+  chooseStages(s);
 }
 
-// embed | stages of every layer | norm and preparation for the head | head
-uint32_t forwardSteps() { return 1 + state.model->nLayers * state.nStages + (state.nWanted ? 2 : 0); }
+// embed | stages of every layer | of several rows norm and preparation for the head | head
+uint32_t forwardSteps() { return 1 + state.model->nLayers * state.nStages + (state.nWanted < 2 ? state.nWanted : 2); }
 
 void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets) {
   State& s = state;
@@ -257,13 +283,14 @@ void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets
   if (step < layersEnd) {
     return layerStage(w, s, (step - 1) / s.nStages, s.stages[(step - 1) % s.nStages]);
   }
-  if (step == layersEnd) {
+  const Linear& head = *model.head;
+  if (s.nWanted > 1 && step == layersEnd) {
     s.acts.use(s.nWanted);  // every worker writes the same
-    return prepare(w, s, s.acts, s.x, model.dim, model.norm, s.acts.mask(*model.head), s.wanted, s.nWanted);
+    return prepare(w, s, s.acts, s.x, model.dim, model.norm, s.acts.mask(head), s.wanted, s.nWanted);
   }
-  const Pieces pieces = Pieces::of(model.head->rows, 1, w.ranks);
-  float* logits = s.logits + model.head->firstRow;
-  w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w.ops, *model.head, s.acts, logits, nullptr, s.ldLogits, pieces[piece]); });
+  ActsSet& acts = s.nWanted == 1 ? prepareOwn(w, s, s.x + s.wanted[0] * s.ldWide, model.norm, s.acts.mask(head)) : s.acts;
+  const Pieces pieces = Pieces::of(head.rows, 1, w.ranks);
+  w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w.ops, head, acts, s.logits + head.firstRow, nullptr, s.ldLogits, pieces[piece]); });
 }
 
 const Exchange* exchangeAfter(uint32_t step) {
@@ -278,7 +305,7 @@ const Exchange* exchangeAfter(uint32_t step) {
   const auto allGather = [&](float* values, const Linear& l, uint32_t width) { return after(Collective::allGather, values, s.ldWide, s.m, l, width); };
   const uint32_t layersEnd = 1 + model.nLayers * s.nStages;
   if (step == 0) return after(Collective::broadcast, s.x, s.ldWide, s.m, {.rows = model.dim}, model.dim);
-  if (step >= layersEnd) return step == layersEnd ? nullptr : after(Collective::gather, s.logits, s.ldLogits, s.nWanted, *model.head, model.vocabSize);
+  if (step >= layersEnd) return s.nWanted > 1 && step == layersEnd ? nullptr : after(Collective::gather, s.logits, s.ldLogits, s.nWanted, *model.head, model.vocabSize);
   const Layer& y = model.layers[(step - 1) / s.nStages];
   switch (s.stages[(step - 1) % s.nStages]) {
     case Stage::attention: return allGather(s.attended, *y.q, s.headRows);
