@@ -9,7 +9,7 @@ import { unpack } from '../pack/unpack.js';
 import { openPacked } from '../runtime/source.js';
 import { bitsOf } from './inspect.js';
 import { measure, type Divergence, type Measures } from './measure.js';
-import { addModelOptions, choice, load, wholeNumber, type ModelOptions } from './options.js';
+import { addModelOptions, choice, levelOf, load, wholeNumber, type ModelOptions } from './options.js';
 import { writePlot } from './plot.js';
 import { bytes, printJson, say } from './terminal.js';
 import { DEFAULT_WINDOW, sequencesOf, type Sequence, type TextOptions } from './texts.js';
@@ -135,7 +135,7 @@ function table(lines: readonly Line[]): string {
 async function loadFor(path: string, { reference, ...options }: EvalOptions): Promise<Model> {
   const context = options.ctx ? { context: options.ctx } : {};
   if (!options.activations) return load(path, options, context);
-  const { weights = options.bits, group, tokenizer, ...rest } = options;
+  const { weights: _weights, bits: _bits, requantize: _requantize, group, tokenizer, ...rest } = options, weights = levelOf(options);
   const { source } = await openPacked(path, { ...(weights && { weights }), ...(group && { groupSize: group }), ...(tokenizer && { tokenizer }) });
   try {
     return await load(await unpack(source), rest, context);

@@ -13,6 +13,7 @@ export interface ModelOptions {
   threads?: number | 'auto';
   weights?: WeightLevel;
   bits?: WeightLevel;
+  requantize?: WeightLevel;
   group?: 32 | 64 | 128;
   tokenizer?: string;
   kvType?: 'f32' | 'int8';
@@ -57,6 +58,7 @@ export function addModelOptions(command: Command, { reference = true } = {}): Co
     .option('-t, --threads <n>', 'threads that compute (default: settled by timing)', text => text === 'auto' ? text : wholeNumber(1)(text))
     .addOption(choice('--weights <level>', 'pack a model that is not packed yet at this level', ['f32', ...LEVELS], level))
     .addOption(choice('--bits <level>', 'the same as --weights', ['f32', ...LEVELS], level).conflicts('weights'))
+    .addOption(choice('--requantize <level>', 'the same, for a model that somebody has quantised', LEVELS, level).conflicts(['weights', 'bits']))
     .addOption(choice('--group <n>', 'columns that share a scale, with --weights', GROUPS, Number))
     .option('--tokenizer <file>', 'the tokenizer of a llama2.c checkpoint (default: the one beside it)')
     .addOption(choice('--kv-type <type>', 'how keys and values are kept (default: int8, f32 for small models)', ['f32', 'int8'], text => text))
@@ -76,9 +78,12 @@ export function modelPath(command: Command, argument: string | undefined, option
   return argument ?? options.model ?? fallback ?? command.error(`error: which model? Give a file: lutra ${command.name()} MODEL`);
 }
 
+/** What `--weights`, or one of its other names, says. */
+export const levelOf = ({ weights, bits, requantize }: ModelOptions): WeightLevel | undefined => weights ?? bits ?? requantize;
+
 /** Loads with a bar on the terminal; Ctrl-C ends it. */
 export async function load(source: string | Uint8Array, options: ModelOptions, changes: LoadOptions = {}): Promise<Model> {
-  const bar = progressBar(), weights = options.weights ?? options.bits;
+  const bar = progressBar(), weights = levelOf(options);
   try {
     return await loadModel(source, {
       ...(options.ctxSize && { context: options.ctxSize }),

@@ -110,6 +110,13 @@ test('eval: documents from their own start, text in windows', async () => {
   assert.ok(Math.abs(exact.crossEntropy - rounded.crossEntropy) < 0.1 && exact.crossEntropy !== rounded.crossEntropy);
 });
 
+test('--requantize and --bits are other names of --weights', async () => {
+  const args = (name: string) => ['run', model, name, '4', '-p', 'ab', ...quick, '--json'];
+  const hashes = await Promise.all(['--weights', '--bits', '--requantize'].map(async name => JSON.parse((await lutra(args(name))).stdout).logitsHash));
+  assert.equal(new Set(hashes).size, 1);
+  assert.is((await lutra([...args('--bits'), '--requantize', '4'])).code, 2);
+});
+
 test('inspect: packed and not', async () => {
   for (const [file, isPacked] of [[packed, true], [model, false]] as const) {
     const report = JSON.parse((await lutra(['inspect', file, '--json'])).stdout);
