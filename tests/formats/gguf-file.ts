@@ -17,7 +17,7 @@ export const num = (value: number): Raw => [4, u32(value)];
 export const float = (value: number): Raw => [6, f32(value)];
 export const bool = (value: boolean): Raw => [7, Uint8Array.of(value ? 1 : 0)];
 export const str = (value: string): Raw => [8, text(value)];
-export const list = (type: number, items: Uint8Array[], count: number | bigint = items.length): Raw => [9, concat(u32(type), u64(count), ...items)];
+export const list = (type: number, items: Uint8Array[], count: number | bigint = items.length): Raw => [9, Buffer.concat([u32(type), u64(count), ...items])];
 
 export interface Tensor { name: string; dims: (number | bigint)[]; type: number; bytes: Uint8Array; offset?: number | bigint; nDims?: number }
 
