@@ -8,8 +8,8 @@ namespace lutra {
 namespace {
 
 // What happens in a layer, in order; a join after each.
-enum class Stage : uint32_t { attnInput, qkv, attention, outInput, out, ffnInput, gateUp, downInput, down };
-constexpr uint32_t kStages = 9;
+enum class Stage : uint32_t { attnInput, qkv, attention, outInput, out, outSum, ffnInput, gateUp, downInput, down, downSum };
+constexpr uint32_t kStages = 11;
 
 // Everything a pass writes. [m][ld] means MAX_ROWS vectors, each padded with zeros to ld.
 struct State {
@@ -24,6 +24,8 @@ struct State {
   float *x, *q, *k, *v, *attended, *gate, *up, *rope, *logits, *partial;
   double* frequencies;   // of RoPE: [headDim / 2]
   double ropeAttention;  // and the factor of its cosines and sines
+  float* sums;     // of members that hold columns: [m][ranks][ldSums]
+  uint32_t ldSums;
   float* scratch[MAX_THREADS];  // a vector, then what attention needs
   uint32_t ldLogits;
   bool outFused, downFused;  // no step of its own prepares the input of o, of down
@@ -49,9 +51,11 @@ constexpr uint32_t kPadTiles = kVectorPad / TILE_ROWS;
 uint32_t headGroup(const Model& model) { return model.nHeads / model.nHeadsKv * model.headDim; }
 
 // Where the next product's input can be prepared piece by piece, whoever made a piece does it: two joins less.
-// With slices the input is exchanged first.
+// With slices the input is exchanged first, unless a member holds the very columns that it has made the input of: then
+// sums are, and added up in a stage of their own.
 void fuseStages(State& s, const Model& model) {
-  s.outFused = s.downFused = !model.sliced;
+  s.outFused = model.ranks == 1 || model.layers[0].o->byColumns;
+  s.downFused = model.ranks == 1 || model.layers[0].down->byColumns;
   for (uint32_t l = 0; l < model.nLayers; l++) {
     const Layer& y = model.layers[l];
     s.outFused = s.outFused && !y.attnSubNorm && s.acts.divisible(s.acts.mask(*y.o), headGroup(model));
@@ -66,6 +70,8 @@ void chooseStages(State& s) {
       case Stage::attnInput: case Stage::ffnInput: return s.m == 1;
       case Stage::outInput: return s.outFused;
       case Stage::downInput: return s.downFused;
+      case Stage::outSum: return !s.model->layers[0].o->byColumns;
+      case Stage::downSum: return !s.model->layers[0].down->byColumns;
       default: return false;
     }
   };
@@ -84,6 +90,8 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   s.ldLogits = padded(model.vocabSize);
   for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldWide);
   s.partial = arena.take<float>(uint64_t{SEGMENTS} * MAX_ROWS * s.ldWide);
+  s.ldSums = padded(model.dim);
+  s.sums = arena.take<float>(model.ranks > 1 ? uint64_t{MAX_ROWS} * model.ranks * s.ldSums : 0);
   s.frequencies = arena.take<double>(model.headDim / 2);
   s.rope = arena.take<float>(uint64_t{MAX_ROWS} * model.headDim);
   s.logits = arena.take<float>(uint64_t{MAX_ROWS} * s.ldLogits);
@@ -141,7 +149,7 @@ void apply(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* out
   applyLinear(w.ops, l, acts, out, s.partial, s.ldWide, tiles);
 }
 
-// x += layer(prepared), in pieces of rows.
+// x += layer(prepared), in pieces of rows; by columns: this member's sums.
 void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* y) {
   const Pieces pieces = Pieces::of(l.rows, 1, w.ranks);
   w.eachPiece(pieces.count(), [&](uint32_t piece) {
@@ -149,9 +157,27 @@ void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float*
     apply(w, s, acts, l, y, tiles);
     for (uint32_t m = 0; m < s.m; m++) {
       float* x = s.x + m * s.ldWide + l.firstRow;
-      for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) x[i] += y[m * s.ldWide + i];
+      float* sums = s.sums + (m * s.model->ranks + s.model->rank) * s.ldSums;
+      for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) {
+        if (l.byColumns) sums[i] = y[m * s.ldWide + i];
+        else x[i] += y[m * s.ldWide + i];
+      }
     }
   });
+}
+
+// x += rowScale * (sums of all members) + bias, in the order of segments, which is that of a layer held whole.
+void addSums(State& s, const Linear& l) {
+  for (uint32_t m = 0; m < s.m; m++) {
+    const float *p0 = s.sums + m * s.model->ranks * s.ldSums, *p1 = p0 + s.ldSums, *p2 = p1 + s.ldSums, *p3 = p2 + s.ldSums;
+    float* x = s.x + m * s.ldWide;
+    for (uint32_t r = 0; r < l.rows; r++) {
+      float y = s.model->ranks == 2 ? p0[r] + p1[r] : (p0[r] + p1[r]) + (p2[r] + p3[r]);
+      if (l.rowScale) y = y * l.rowScale[r];
+      if (l.bias) y = y + l.bias[r];
+      x[r] += y;
+    }
+  }
 }
 
 // q, k, v in pieces of whole heads; as nobody else touches them, their norms, RoPE and the KV cache follow at once.
@@ -203,7 +229,7 @@ void attention(const Worker& w, State& s, uint32_t layer) {
     w.ops.attend[model.kvType](s.attended + y.q->firstRow + at, s.q + at, model.nHeads / model.nHeadsKv, kvOf(s, s.rows[m], layer, kvHead),
                                s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
     if (fused) {
-      const uint32_t begin = kvHead * headGroup(model);
+      const uint32_t begin = y.q->firstRow + kvHead * headGroup(model);
       prepareActs(w.ops, s.acts, mask, s.attended + m * s.ldWide, s.headRows, m, {begin, begin + headGroup(model)});
     }
   });
@@ -219,6 +245,7 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
     case Stage::attention: return attention(w, s, layer);
     case Stage::outInput: return prepare(w, s, s.acts, s.attended, s.headRows, y.attnSubNorm, mask(y.o), nullptr, s.m);
     case Stage::out: return addOutput(w, s, s.acts, *y.o, s.q);
+    case Stage::outSum: return addSums(s, *y.o);
     case Stage::ffnInput: return prepare(w, s, s.acts, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
     case Stage::gateUp: {
       const bool fused = s.downFused;
@@ -232,12 +259,14 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
         const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
         for (uint32_t m = 0; m < s.m; m++) {
           w.ops.gatedUnit(gate + m * s.ldWide + begin, up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
-          if (fused) prepareActs(w.ops, s.downActs, s.downActs.mask(*y.down), s.gate + m * s.ldWide, model.hiddenDim, m, {begin, begin + n});
+          const uint32_t first = y.gate->firstRow + begin;
+          if (fused) prepareActs(w.ops, s.downActs, s.downActs.mask(*y.down), s.gate + m * s.ldWide, model.hiddenDim, m, {first, first + n});
         }
       });
     }
     case Stage::downInput: return prepare(w, s, s.downActs, s.gate, model.hiddenDim, y.ffnSubNorm, s.downActs.mask(*y.down), nullptr, s.m);
     case Stage::down: return addOutput(w, s, s.downActs, *y.down, s.up);
+    case Stage::downSum: return addSums(s, *y.down);
   }
 }
 
@@ -297,21 +326,25 @@ const Exchange* exchangeAfter(uint32_t step) {
   static Exchange exchange;
   const State& s = state;
   const Model& model = *s.model;
-  if (!model.sliced) return nullptr;
+  if (model.ranks == 1) return nullptr;
   const auto after = [&](Collective how, float* values, uint32_t ld, uint32_t m, const Linear& l, uint32_t width) {
     exchange = {static_cast<uint32_t>(how), values, ld, m, l.firstRow, l.firstRow + l.rows, width};
     return &exchange;
   };
   const auto allGather = [&](float* values, const Linear& l, uint32_t width) { return after(Collective::allGather, values, s.ldWide, s.m, l, width); };
+  const auto sums = [&] {
+    const uint32_t begin = model.rank * s.ldSums, width = model.ranks * s.ldSums;
+    return after(Collective::allGather, s.sums, width, s.m, {.rows = model.dim, .firstRow = begin}, width);
+  };
   const uint32_t layersEnd = 1 + model.nLayers * s.nStages;
   if (step == 0) return after(Collective::broadcast, s.x, s.ldWide, s.m, {.rows = model.dim}, model.dim);
   if (step >= layersEnd) return s.nWanted > 1 && step == layersEnd ? nullptr : after(Collective::gather, s.logits, s.ldLogits, s.nWanted, *model.head, model.vocabSize);
   const Layer& y = model.layers[(step - 1) / s.nStages];
   switch (s.stages[(step - 1) % s.nStages]) {
-    case Stage::attention: return allGather(s.attended, *y.q, s.headRows);
-    case Stage::out: return allGather(s.x, *y.o, model.dim);
-    case Stage::gateUp: return allGather(s.gate, *y.gate, model.hiddenDim);
-    case Stage::down: return allGather(s.x, *y.down, model.dim);
+    case Stage::attention: return y.o->byColumns ? nullptr : allGather(s.attended, *y.q, s.headRows);
+    case Stage::out: return y.o->byColumns ? sums() : allGather(s.x, *y.o, model.dim);
+    case Stage::gateUp: return y.down->byColumns ? nullptr : allGather(s.gate, *y.gate, model.hiddenDim);
+    case Stage::down: return y.down->byColumns ? sums() : allGather(s.x, *y.down, model.dim);
     default: return nullptr;
   }
 }

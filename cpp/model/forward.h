@@ -1,7 +1,8 @@
 // The forward pass of a Llama-type transformer as a list of steps. Between two steps every worker waits for the others
 // (a join): a crew over one shared memory runs many steps in a row with barriers. A model may be sliced: this memory then
-// holds some rows of each matrix (whole heads of q, k, v; the embedding only where it begins), and what they give is
-// exchanged with the other memories, by the host, after some of the steps. Rows, and so their bits, stay as they are.
+// holds some rows of each matrix (whole heads of q, k, v; the embedding only where it begins), of o and down where possible
+// all rows of some column segments instead, and what they give is exchanged with the other memories, by the host, after
+// some of the steps. Rows and segments are summed as ever, so bits stay as they are.
 #pragma once
 #include "model/linear.h"
 

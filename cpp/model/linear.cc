@@ -81,10 +81,14 @@ void applyLinear(const Ops& ops, const Linear& l, ActsSet& set, float* out, floa
   const uint32_t begin = tiles.begin * TILE_ROWS, end = tiles.end * TILE_ROWS;
   for (uint32_t i = 0; i < m; i++) {
     float* y = out + i * ld;
-    if (l.nParts == SEGMENTS) {
+    if (l.nParts == 2) {
+      const float *p0 = partial + i * ld, *p1 = p0 + plane;
+      for (uint32_t r = begin; r < end; r++) y[r] = p0[r] + p1[r];
+    } else if (l.nParts == SEGMENTS) {
       const float *p0 = partial + i * ld, *p1 = p0 + plane, *p2 = p1 + plane, *p3 = p2 + plane;
       for (uint32_t r = begin; r < end; r++) y[r] = (p0[r] + p1[r]) + (p2[r] + p3[r]);
     }
+    if (l.byColumns) continue;
     if (l.rowScale) for (uint32_t r = begin; r < end; r++) y[r] = y[r] * l.rowScale[r];
     if (l.bias) for (uint32_t r = begin; r < end; r++) y[r] = y[r] + l.bias[r];
   }

@@ -79,7 +79,8 @@ struct Pieces {
 // borders of groups; an end at or beyond `cols` includes the padding.
 void prepareActs(const Ops& ops, ActsSet& set, uint32_t mask, const float* x, uint32_t cols, uint32_t m, Range columns);
 
-// out[m * ld + row] for all prepared vectors and rows [tiles.begin * 16, tiles.end * 16).
+// out[m * ld + row] for all prepared vectors and rows [tiles.begin * 16, tiles.end * 16). Of a layer held by columns: the
+// sum of the segments that are here, half of them or one, without row scale and bias.
 // partial: room for SEGMENTS * m * ld floats, used where a layer has several parts.
 void applyLinear(const Ops& ops, const Linear& l, ActsSet& set, float* out, float* partial, uint32_t ld, Range tiles);
 

@@ -15,7 +15,7 @@ import {
   ALIGN, Activation, Coding, HEAP_BASE, KV_BLOCK, KV_SCALE_BYTES, KV_VALUE_BYTES, KvType, Layout, MAX_ROWS, MAX_THREADS, RopeScaling, STACK_BYTES, TILE_ROWS, sizeOfLayer, sizeOfLinear,
   sizeOfModel, sizeOfPart, sizeOfRope, sizeOfRow, sizeOfSampling, writeLayer, writeLinear, writeModel, writePart, writeRope, type RopeFields,
 } from '../generated/layout.js';
-import { heldBytes, heldKvHeads, heldTiles, tiedHeadTiles, tilesOf, whole, type Range, type Slice } from './slices.js';
+import { cut, heldBytes, heldKvHeads, tiedHeadTiles, tilesOf, whole, type Range, type Slice } from './slices.js';
 import type { EngineOptions, KvTypeName } from './types.js';
 
 export const align = (n: number, to: number = ALIGN): number => Math.ceil(n / to) * to;
@@ -102,7 +102,7 @@ function place(held: Map<string, Range>, weights: number): Pick<MemoryPlan, 'ten
 
 /** Writes the descriptors; fills `plan.parts`. */
 export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, header: PackedHeader, { context, kvType, reference }: Pick<EngineOptions, 'context' | 'reference'> & { kvType: KvTypeName }): void {
-  const { config, linears, tensors } = header, { slice } = plan;
+  const { config, linears, tensors } = header, { slice } = plan, cuts = cut(header, slice);
   const view = new DataView(memory.buffer);
   const optional = (name: string) => plan.tensors.get(name)?.at ?? 0;
   const tensor = (name: string) => plan.tensors.get(name)!.at;
@@ -113,11 +113,11 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
   const layers = take(config.nLayers * sizeOfLayer);
 
   /** Tiles of the linear layer `name`, which begin where its tensors do. */
-  const writeTiles = (name: string, { begin, end }: Range) => {
-    const linear = linears[name]!, parts = take(linear.parts.length * sizeOfPart), address = take(sizeOfLinear);
+  const writeTiles = (name: string, { begin, end }: Range, held = linears[name]!.parts, byColumns = false) => {
+    const linear = linears[name]!, parts = take(held.length * sizeOfPart), address = take(sizeOfLinear);
     const tiles = tilesOf(linear.rows), rowScale = tensor(linear.rowScale);
     const own = tensors[linear.rowScale]!.dtype === 'F16'; // the parts' kernels multiply by them, not the layer
-    linear.parts.forEach((part, i) => {
+    held.forEach((part, i) => {
       const { begin, end } = tensors[part.tensor]!;
       plan.parts.push(parts + i * sizeOfPart);
       writePart(view, parts + i * sizeOfPart, {
@@ -128,13 +128,16 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
     });
     const firstRow = begin * TILE_ROWS;
     writeLinear(view, address, {
-      rows: Math.max(0, Math.min(linear.rows, end * TILE_ROWS) - firstRow), cols: linear.cols, nParts: linear.parts.length, parts,
-      rowScale: own ? 0 : rowScale, bias: linear.bias ? tensor(linear.bias) : 0, firstRow,
+      rows: Math.max(0, Math.min(linear.rows, end * TILE_ROWS) - firstRow), cols: linear.cols, nParts: held.length, parts,
+      rowScale: own ? 0 : rowScale, bias: linear.bias ? tensor(linear.bias) : 0, firstRow, byColumns: byColumns ? 1 : 0,
     });
     return address;
   };
   const addresses: Record<string, number> = {};
-  for (const name of Object.keys(linears)) addresses[name] = writeTiles(name, heldTiles(header, name, slice));
+  for (const name of Object.keys(linears)) {
+    const { tiles, parts, byColumns } = cuts(name);
+    addresses[name] = writeTiles(name, tiles, parts, byColumns);
+  }
   const tied = tiedHeadTiles(header, slice), head = tied ? writeTiles('embedding', tied) : addresses.head ?? addresses.embedding!;
   for (let i = 0; i < config.nLayers; i++) {
     const linear = (name: string) => addresses[`layers.${i}.${name}`]!;
@@ -151,7 +154,7 @@ export function writeDescriptors(memory: WebAssembly.Memory, plan: MemoryPlan, h
     dim: config.dim, hiddenDim: config.hiddenDim, nLayers: config.nLayers, nHeads: config.nHeads, nHeadsKv: config.nHeadsKv,
     headDim: config.headDim, vocabSize: config.vocabSize, contextLength: context, normEps: config.normEps,
     activation: Activation[config.activation], rope, layers, embedding: slice.rank === 0 ? addresses.embedding! : 0,
-    norm: tensor('norm'), head, reference: reference ? 1 : 0, sliced: slice.ranks > 1 ? 1 : 0, kvType: KvType[kvType],
+    norm: tensor('norm'), head, reference: reference ? 1 : 0, ...slice, kvType: KvType[kvType],
   });
 }
 

@@ -125,7 +125,7 @@ export class Bare {
     });
     if (own) new Uint16Array(this.memory.buffer, rowScale, 2 * up(spec.rows, 16)).forEach((_, i, a) => { a[i] = 0x2800 + 512 * random(); }); // about 2^-5
     else this.floats(rowScale, spec.rows).forEach((_, i, a) => { a[i] = 0.5 + 0.25 * random(); });
-    return this.writeLayer({ rows: spec.rows, cols: spec.cols, rowScale: own ? 0 : rowScale, bias: 0, firstRow: 0 }, parts);
+    return this.writeLayer({ rows: spec.rows, cols: spec.cols, rowScale: own ? 0 : rowScale, bias: 0, firstRow: 0, byColumns: 0 }, parts);
   }
 
   /** A layer that `randomLinear` made, somewhere else in memory. */

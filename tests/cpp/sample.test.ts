@@ -23,7 +23,7 @@ class Sampler {
     const model = bare.take(sizeOfModel);
     writeModel(bare.view, model, {
       dim: 8, hiddenDim: 8, nLayers: 0, nHeads: 1, nHeadsKv: 1, headDim: 8, vocabSize: vocab, contextLength: 1, normEps: 1e-5, activation: 0,
-      rope: bare.take(sizeOfRope), layers: 0, embedding: head, norm: 0, head, reference: 0, sliced: 0, kvType: 0,
+      rope: bare.take(sizeOfRope), layers: 0, embedding: head, norm: 0, head, reference: 0, rank: 0, ranks: 1, kvType: 0,
     });
     bare.exports.bind!(model, bare.take(bare.exports.workspaceBytes!(model)));
   }

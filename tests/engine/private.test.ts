@@ -6,6 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DisposedError, EngineCrashError } from '../../src/errors.js';
 import { createEngine, type LocalEngine } from '../../src/engine/engine.js';
+import { cut } from '../../src/engine/slices.js';
 import type { EngineOptions } from '../../src/engine/types.js';
 import { readPackedHeader } from '../../src/formats/packed.js';
 import { openFile } from '../../src/platform/platform.js';
@@ -58,6 +59,22 @@ test('heads that cannot be shared evenly, more members than heads or tiles, the 
       assert.is(await withEngine(model, options, answer), expected, `${model.name}, ${options.threads}`);
     }
   }
+});
+
+test('o and down by columns, where heads and groups allow it: the same bits, two exchanges a layer instead of four', async () => {
+  const shape = { dim: 136, hiddenDim: 600, nHeads: 8, nHeadsKv: 4, headDim: 32 }, biases = new Set(['attn.o.bias', 'ffn.down.bias']);
+  for (const [format, extras] of [[planes, new Set<string>()], [{ layout: 'planes', planes: 3, groupSize: 32, coding: 'f16' }, biases], [{ layout: 'uniform', planes: 4, groupSize: 64, coding: 'i6' }, biases]] as const) {
+    const model = randomModel(`${format.layout} by columns`, format, shape, extras), expected = await withEngine(model, defaults, answer);
+    for (const [ranks, byColumns] of [[2, true], [3, false], [4, true]] as const) {
+      for (const name of ['attn.o', 'ffn.down']) assert.is(cut(model.header, { rank: 1, ranks })(`layers.0.${name}`).byColumns, byColumns);
+      assert.is(await withEngine(model, crewOf(ranks), answer), expected, `${model.name}, ${ranks}`);
+    }
+  }
+  // Heads that end within a group, a norm of the whole vector, a scale of the whole vector.
+  const fits = (model: ReturnType<typeof small>) => ['attn.o', 'ffn.down'].map(name => cut(model.header, { rank: 0, ranks: 2 })(`layers.0.${name}`).byColumns);
+  assert.equal(fits(randomModel('', planes, { ...shape, headDim: 40 })), [false, true]);
+  assert.equal(fits(randomModel('', planes, shape, new Set(['attn.subNorm', 'ffn.subNorm']))), [false, false]);
+  assert.equal(fits(randomModel('', { layout: 'ternary', planes: 2, groupSize: 64, coding: 'none' }, shape)), [false, false]);
 });
 
 test('the embedded model, in chunks of any size, several sessions in one pass', async () => {
