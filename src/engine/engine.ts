@@ -15,7 +15,7 @@ import type { Engine, EngineInfo, EngineOptions, ForwardRow, KvTypeName, Samplin
 import { holderOf, loadWeights } from './weights.js';
 
 const CREW_DEADLINE_MS = 20_000;
-/** Seconds of a layer below which sharing it cannot pay: it takes four exchanges. */
+/** Seconds of a layer below which sharing it cannot pay: it takes two exchanges or more. */
 const LEAST_LAYER_S = 100e-6;
 
 type SettledOptions = EngineOptions & { kvType: KvTypeName };

@@ -1,6 +1,6 @@
 /**
  * The crew of members with private memories: each holds some rows of every matrix and the heads that go with them, and
- * what their rows give is exchanged four times a layer, by messages over the workers' own channels. Rank 0 computes here;
+ * what their rows give is exchanged two to four times a layer, by messages over the workers' own channels. Rank 0 computes here;
  * the others are its workers. With two members both send at once; with more, rank 0 collects and sends on.
  */
 import { EngineCrashError } from '../errors.js';
