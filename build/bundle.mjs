@@ -41,8 +41,11 @@ const inlined = {
 const small = { ...neutral, plugins: [inlined], minify: true, keepNames: true };
 /** Metro's own settings refuse some of what is newer. */
 const forMetro = { ...small, target: 'es2021' };
-/** A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. */
-const worker = { ...neutral, plugins: [inlined], format: 'iife' };
+/**
+ * A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. Its lines stay
+ * short: Node prints the line of an uncaught error.
+ */
+const worker = { ...small, format: 'iife', lineLimit: 160 };
 const noAssets = { __LUTRA_ASSETS__: '{}' };
 
 /** What inline bundles hold: the quantiser is the command line's. */
@@ -91,7 +94,7 @@ export async function buildBundles({ force = false } = {}) {
     const sizes = [];
     for (const { entry, out, options, assets, define: more } of bundles) {
       const define = { ...common.define, ...assets ? { __LUTRA_ASSETS__: JSON.stringify(await assetTable(build, assets)) } : noAssets, ...await more?.(build) };
-      const result = await build({ ...common, ...options, define, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: !options.minify && 'linked',
+      const result = await build({ ...common, ...options, define, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: (!options.minify || options.lineLimit) && 'linked',
         // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
         minifySyntax: true, legalComments: 'linked', metafile: true }).catch(explain);
       for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);

@@ -27,7 +27,7 @@ const isolation = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-e
  */
 export async function startServer({ isolated = false, folder = root, pages = {}, files = {}, onReport = () => {}, port = 0 } = {}) {
   const server = createServer(async (request, response) => {
-    const headers = { ...isolated && isolation, 'cache-control': 'no-store', 'access-control-allow-origin': '*', 'cross-origin-resource-policy': 'cross-origin' };
+    const headers = { ...isolated && isolation, 'cache-control': 'no-store', 'access-control-allow-origin': '*', 'access-control-expose-headers': '*', 'cross-origin-resource-policy': 'cross-origin' };
     const answer = (status, type, body = '') => response.writeHead(status, { ...headers, 'content-type': type }).end(body);
     try {
       const path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
@@ -44,11 +44,16 @@ export async function startServer({ isolated = false, folder = root, pages = {},
         if (!path.endsWith('/')) return response.writeHead(302, { location: `${path}/` }).end();
         file = join(file, 'index.html');
       }
-      const { size } = await promises.stat(file);
-      response.writeHead(200, { ...headers, 'content-type': types[extname(file)] ?? 'application/octet-stream', 'content-length': size });
-      createReadStream(file).on('error', () => response.destroy()).pipe(response);
+      const { size, mtimeMs } = await promises.stat(file), [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
+      const start = Number(from ?? 0), end = Math.min(to ? Number(to) : Infinity, size - 1);
+      if (from && start > end) return answer(416, 'text/plain');
+      response.writeHead(from ? 206 : 200, {
+        ...headers, 'content-type': types[extname(file)] ?? 'application/octet-stream', 'content-length': end + 1 - start, etag: `"${size}-${mtimeMs}"`,
+        ...from && { 'content-range': `bytes ${start}-${end}/${size}` },
+      });
+      createReadStream(file, { start, end: Math.max(end, start) }).on('error', () => response.destroy()).pipe(response);
     } catch (error) {
-      answer(error.code === 'ENOENT' ? 404 : 400, 'text/plain', error.message);
+      answer(['ENOENT', 'ENOTDIR'].includes(error.code) ? 404 : 400, 'text/plain', error.message);
     }
   });
   await new Promise((resolve, reject) => {

@@ -6,7 +6,7 @@ const embedded = new URL('../../models/stories.lutra.safetensors', location.href
 let model, writing;
 
 /** Puts another model in place of the one that is there. */
-async function open(name, bytesOf) {
+async function open(name, source) {
   $('go').disabled = true;
   $('trouble').hidden = true;
   $('name').textContent = name;
@@ -16,7 +16,7 @@ async function open(name, bytesOf) {
   await model?.dispose();
   model = undefined;
   try {
-    model = await loadModel(await bytesOf(), { onProgress: ({ loaded, total }) => showProgress(loaded / total) });
+    model = await loadModel(source, { onProgress: ({ loaded, total }) => showProgress(loaded / total) });
     describe();
     $('go').disabled = false;
     return true;
@@ -27,23 +27,6 @@ async function open(name, bytesOf) {
   } finally {
     $('progress').hidden = true;
   }
-}
-
-/** The bytes behind a URL, with progress. */
-async function download(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: HTTP status ${response.status}`);
-  const total = Number(response.headers.get('content-length'));
-  const chunks = [];
-  let loaded = 0;
-  for (const reader = response.body.getReader(); ;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    chunks.push(value);
-    loaded += value.length;
-    if (total) showProgress(loaded / total);
-  }
-  return new Blob(chunks).arrayBuffer();
 }
 
 async function write() {
@@ -90,8 +73,9 @@ function show(error) {
   $('trouble').textContent = `${error.message}\n${error.hint ?? ''}`;
 }
 
-const openFile = file => file && open(file.name, () => file.arrayBuffer());
-const openUrl = url => open(url.split('/').pop(), () => download(url));
+const openFile = file => file && open(file.name, file);
+/** Downloaded once, then kept on this device. */
+const openUrl = url => open(url.split('/').pop(), url);
 
 $('ask').addEventListener('submit', event => {
   event.preventDefault();

@@ -81,9 +81,10 @@ export class RemoteModel {
       const remote = await probe(this.#url(location), http);
       wanted.set(name, remote);
       if (await store.has(entry)) return openFile(store.location(entry));
-      if (!SMALL.test(name)) return openRemote(remote, http);
-      if ((remote.size ?? 0) > SMALL_LIMIT) throw new DownloadError(remote.url, 200, `${remote.size} bytes of text`, 'Check the address.');
-      await fetchFile(remote, store, entry, http);
+      const small = SMALL.test(name);
+      if (!small && remote.ranges) return openRemote(remote, http);
+      if (small && (remote.size ?? 0) > SMALL_LIMIT) throw new DownloadError(remote.url, 200, `${remote.size} bytes of text`, 'Check the address.');
+      await fetchFile(remote, store, entry, http, small ? undefined : loaded => onProgress(loaded, remote.size ?? loaded));
       return openFile(store.location(entry));
     });
     await withOpener(this.#base, open, () => check(this.#join(this.#base, file)));

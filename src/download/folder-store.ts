@@ -2,8 +2,10 @@
 import { FileAccessError } from '../errors.js';
 import type { ByteSink } from '../formats/packed-writer.js';
 import { builtin } from '../platform/builtin.js';
-import { fileSink } from '../platform/platform.js';
+import { attemptOr, fileSink } from '../platform/platform.js';
 import type { Part, Store } from './store.js';
+
+const attempt = attemptOr('set LUTRA_CACHE to another folder');
 
 /** `$XDG_CACHE_HOME/lutra`, the system's folder for caches otherwise. */
 export function cacheFolder(): string {
@@ -85,13 +87,4 @@ export class FolderStore implements Store {
 
 async function isFile(path: string): Promise<boolean> {
   return builtin('node:fs/promises').stat(path).then(stat => stat.isFile(), () => false);
-}
-
-async function attempt<T>(path: string, action: Promise<T>): Promise<T> {
-  try {
-    return await action;
-  } catch (cause) {
-    const full = (cause as { code?: string }).code === 'ENOSPC';
-    throw new FileAccessError(path, (cause as Error).message, full ? 'Free some space on this disk, or set LUTRA_CACHE to another folder.' : 'Check that you may write there, or set LUTRA_CACHE to another folder.', { cause });
-  }
 }

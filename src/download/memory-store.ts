@@ -7,23 +7,12 @@ import type { Part, Store } from './store.js';
 
 const PREFIX = 'memory:';
 
-class MemoryStore implements Store {
-  readonly #entries = new Map<string, Uint8Array>();
+/** Parts of downloads, as long as the page lives. */
+export class MemoryParts {
   readonly #parts = new Map<string, Uint8Array>();
 
-  constructor() {
-    addOpener(PREFIX, async location => {
-      const bytes = this.#entries.get(location.slice(PREFIX.length));
-      if (!bytes) throw new FileAccessError(location, 'no such file', 'Download it again.', { cause: { code: 'ENOENT' } });
-      return bytesSource(location, bytes);
-    });
-  }
-
-  location(name: string): string { return PREFIX + name; }
-  async has(name: string): Promise<boolean> { return this.#entries.has(name); }
-
-  async part(name: string, version: string): Promise<Part> {
-    const key = `${name}.${version}`;
+  /** @param finish takes the bytes when they are complete */
+  part(key: string, finish: (bytes: Uint8Array) => Promise<void>): Part {
     let buffer = this.#parts.get(key) ?? new Uint8Array(0), size = buffer.length;
     return {
       size,
@@ -40,11 +29,31 @@ class MemoryStore implements Store {
       async truncate(length) { size = Math.min(size, length); },
       finish: async () => {
         this.#parts.delete(key);
-        this.#entries.set(name, buffer.subarray(0, size));
+        await finish(buffer.subarray(0, size));
       },
       close: async () => { this.#parts.set(key, buffer.slice(0, size)); },
       remove: async () => { this.#parts.delete(key); },
     };
+  }
+}
+
+class MemoryStore implements Store {
+  readonly #entries = new Map<string, Uint8Array>();
+  readonly #parts = new MemoryParts();
+
+  constructor() {
+    addOpener(PREFIX, async location => {
+      const bytes = this.#entries.get(location.slice(PREFIX.length));
+      if (!bytes) throw new FileAccessError(location, 'no such file', 'Download it again.', { cause: { code: 'ENOENT' } });
+      return bytesSource(location, bytes);
+    });
+  }
+
+  location(name: string): string { return PREFIX + name; }
+  async has(name: string): Promise<boolean> { return this.#entries.has(name); }
+
+  async part(name: string, version: string): Promise<Part> {
+    return this.#parts.part(`${name}.${version}`, async bytes => { this.#entries.set(name, bytes); });
   }
 
   async sink(name: string): Promise<MemorySink> {

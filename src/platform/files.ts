@@ -63,29 +63,35 @@ export function blobSource(blob: Blob, name: string): ByteSource {
   };
 }
 
+/**
+ * A function that gives what an action gives, its failure as one of ours.
+ * @param elsewhere for the hint: what to do where nothing can be written
+ */
+export const attemptOr = (elsewhere: string) => async <T>(path: string, action: Promise<T>): Promise<T> => {
+  try {
+    return await action;
+  } catch (cause) {
+    const full = (cause as { code?: string }).code === 'ENOSPC';
+    throw new FileAccessError(path, (cause as Error).message, `${full ? 'Free some space on this disk' : 'Check that you may write there'}, or ${elsewhere}.`, { cause });
+  }
+};
+const attempt = attemptOr('write elsewhere');
+
 /** A file that appears under its name when it is complete, and not at all when it is not. */
 export async function fileSink(path: string): Promise<ByteSink> {
   const { open, rename, rm } = builtin('node:fs/promises');
   const temporary = `${path}.${Math.random().toString(36).slice(2, 8)}.tmp`;
-  const attempt = async <T>(action: Promise<T>): Promise<T> => {
-    try {
-      return await action;
-    } catch (cause) {
-      const full = (cause as { code?: string }).code === 'ENOSPC';
-      throw new FileAccessError(path, (cause as Error).message, full ? 'Free some space on this disk, or write elsewhere.' : 'Check that you may write there.', { cause });
-    }
-  };
-  const handle = await attempt(open(temporary, 'wx'));
+  const handle = await attempt(path, open(temporary, 'wx'));
   return {
-    async begin(size) { await attempt(handle.truncate(size)); },
+    async begin(size) { await attempt(path, handle.truncate(size)); },
     async write(bytes, offset) {
       for (let done = 0; done < bytes.length;) {
-        done += (await attempt(handle.write(bytes, done, bytes.length - done, offset + done))).bytesWritten;
+        done += (await attempt(path, handle.write(bytes, done, bytes.length - done, offset + done))).bytesWritten;
       }
     },
     async finish() {
       await handle.close();
-      await attempt(rename(temporary, path));
+      await attempt(path, rename(temporary, path));
     },
     async abort() {
       await handle.close();

@@ -7,7 +7,7 @@ import { allAssets } from './assets.js';
 import { builtin, isServer } from './builtin.js';
 
 export { readAsset, type AssetName } from './assets.js';
-export { blobSource, bytesSource, fileSink, openFile } from './files.js';
+export { attemptOr, blobSource, bytesSource, fileSink, openFile } from './files.js';
 export { onEnd, type Lifeline } from './lifeline.js';
 export { connect, spawn, type Peer, type WorkerPeer } from './workers.js';
 

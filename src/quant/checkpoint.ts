@@ -2,11 +2,14 @@
  * What is finished, in a folder beside the output: the tiles of every layer, and the streams after the last one. A file
  * counts when `state.json` says so, which is written last and whole.
  */
-import { BadArgumentError, FileAccessError } from '../errors.js';
+import { BadArgumentError } from '../errors.js';
 import type { Tiles } from '../pack/packers.js';
 import { builtin } from '../platform/builtin.js';
+import { attemptOr } from '../platform/platform.js';
 import type { Activations, Chunk } from './activations.js';
 import type { Format } from './rounding.js';
+
+const attempt = attemptOr('write elsewhere');
 
 interface State {
   /** Everything that the result depends on. */
@@ -97,14 +100,5 @@ function readState(text: string): State | undefined {
     return JSON.parse(text) as State;
   } catch {
     return undefined;
-  }
-}
-
-async function attempt<T>(path: string, action: Promise<T>): Promise<T> {
-  try {
-    return await action;
-  } catch (cause) {
-    const full = (cause as { code?: string }).code === 'ENOSPC';
-    throw new FileAccessError(path, (cause as Error).message, full ? 'Free some space on this disk, or write elsewhere.' : 'Check that you may write there.', { cause });
   }
 }

@@ -1,6 +1,9 @@
 /** Named arrays of f32 in a file. */
 import { FileAccessError } from '../errors.js';
 import { builtin } from '../platform/builtin.js';
+import { attemptOr } from '../platform/platform.js';
+
+const attempt = attemptOr('use fewer calibration tokens');
 
 export class Spill {
   private constructor(private readonly path: string, private readonly handle: Awaited<ReturnType<typeof import('node:fs/promises').open>>,
@@ -48,14 +51,5 @@ export class Spill {
         done += (await attempt(this.path, this.handle.write(bytes, done, length, start + done))).bytesWritten;
       }
     }
-  }
-}
-
-async function attempt<T>(path: string, action: Promise<T>): Promise<T> {
-  try {
-    return await action;
-  } catch (cause) {
-    const full = (cause as { code?: string }).code === 'ENOSPC';
-    throw new FileAccessError(path, (cause as Error).message, full ? 'Free some space on this disk, or use fewer calibration tokens.' : 'Check that you may write there.', { cause });
   }
 }

@@ -1,5 +1,4 @@
-/** The page in the WebView: starts workers, passes messages on, downloads models and keeps them. */
-import { readCached, openCache } from './cache.js';
+/** The page in the WebView: starts workers and passes messages on. They download models, and keep them where the page may. */
 import { decode, encode } from './codec.js';
 import type { FromPage, ToPage } from './protocol.js';
 import { runtimeName, spawn, type WorkerPeer } from '../platform/platform.js';
@@ -12,12 +11,11 @@ declare global {
 }
 
 const send = (message: FromPage) => globalThis.ReactNativeWebView.postMessage(encode(message));
-const workers = new Map<number, { peer: Promise<WorkerPeer>; stop: AbortController }>();
-const cache = openCache();
+const workers = new Map<number, Promise<WorkerPeer>>();
 
 async function open(channel: number): Promise<void> {
-  const stop = new AbortController(), peer = spawn('worker.js', { role: 'runtime' });
-  workers.set(channel, { peer, stop });
+  const peer = spawn('worker.js', { role: 'runtime' });
+  workers.set(channel, peer);
   const died = (error: unknown) => {
     if (workers.delete(channel)) send({ channel, died: toWire(error, 'start of the worker') });
   };
@@ -31,35 +29,24 @@ async function open(channel: number): Promise<void> {
   }
 }
 
-interface Request { id: number; method?: string; args?: any }
-
-async function pass(channel: number, message: Request): Promise<void> {
-  const worker = workers.get(channel);
-  if (!worker) return;
-  const peer = await worker.peer;
-  if (message.method !== 'load') return peer.post(message);
-  const { args, id } = message;
-  try {
-    const report = (loaded: number, total: number) => send({ channel, message: { id, event: { phase: 'download', loaded, total } } });
-    const source = await readCached(await cache, args.source, report, worker.stop.signal);
-    peer.post({ ...message, args: { source, options: args.options } });
-  } catch (error) {
-    if (!worker.stop.signal.aborted) send({ channel, message: { id, error: toWire(error, 'load') } });
-  }
-}
-
 async function close(channel: number): Promise<void> {
-  const worker = workers.get(channel);
+  const peer = workers.get(channel);
   workers.delete(channel);
-  worker?.stop.abort();
-  await (await worker?.peer)?.terminate();
+  await (await peer)?.terminate();
 }
 
 globalThis.lutraReceive = text => {
   const message = decode(text) as ToPage;
   if ('open' in message) void open(message.channel);
   else if ('close' in message) void close(message.channel).catch(() => {});
-  else void pass(message.channel, message.message as Request).catch(() => {});
+  else void workers.get(message.channel)?.then(peer => peer.post(message.message)).catch(() => {});
 };
 
-void cache.then(found => send({ ready: { origin: globalThis.origin, cache: found !== undefined, runtime: runtimeName() } }));
+/** Whether the page can keep models: not without an origin, or with an insecure one. */
+async function canKeep(): Promise<boolean> {
+  // Firefox never answers a page without an origin.
+  if (globalThis.origin === 'null' || !globalThis.isSecureContext) return false;
+  return caches.open('lutra').then(() => true, () => false);
+}
+
+void canKeep().then(cache => send({ ready: { origin: globalThis.origin, cache, runtime: runtimeName() } }));

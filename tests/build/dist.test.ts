@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { buildPackers } from '../../build/packers.mjs';
@@ -39,6 +40,15 @@ test('the library imports nothing, so that bundlers for the web have nothing to 
     if (name.startsWith('inline')) assert.not.match(text, /import\.meta/, name);
     assert.not.match(text, /__require\(/, name);
   }
+});
+
+/** Gzipped, in kB: what there is now with little room. docs/dependencies.md says what of it is whose. */
+const sizes: Record<string, number> = { 'index.js': 9, 'worker.js': 98, 'pack-worker.js': 9, 'inline.js': 370, 'inline.script.js': 370, 'react-native.js': 250 };
+const gzipped = (path: string) => gzipSync(readFileSync(path), { level: 9 }).length / 1000;
+
+test('sizes', () => {
+  for (const [name, most] of Object.entries(sizes)) assert.ok(gzipped(join(repoRoot, 'dist', name)) <= most, `${name}: ${gzipped(join(repoRoot, 'dist', name))} kB, ${most} allowed`);
+  for (const name of names) assert.ok(gzipped(wasm(name)) <= 200, `${name}: ${gzipped(wasm(name))} kB`);
 });
 
 test('the command line can be executed and names the licences of what it contains', () => {

@@ -84,7 +84,15 @@ const job = async (library: any, { hasOrigin }: { hasOrigin: boolean }) => {
   const { text } = await again.model.generate('Once upon a time', { temperature: 0, maxTokens: 24 }).result;
   const { crew, crewReason } = again.model.info();
   await again.model.dispose();
-  const kept = lutra.status.cache ? (await caches.open('lutra-models').then(cache => cache.keys())).map(({ url }) => url) : [];
+  const kept: string[] = [];
+  const walk = async (folder: any) => {
+    for await (const [name, handle] of folder.entries()) {
+      if (handle.kind === 'directory') await walk(handle);
+      else kept.push(name);
+    }
+  };
+  if (lutra.status.cache && navigator.storage) await walk(await navigator.storage.getDirectory());
+  else if (lutra.status.cache) kept.push(...(await caches.open('lutra').then(cache => cache.keys())).map(({ url }) => url.slice(url.lastIndexOf('/') + 1)));
   return { status: lutra.status, last, pieces, text: result.text, again: text, seed: String(result.seed), hash: result.logitsHash, scores: logProbabilities.length, abort, bad, nothing, killed, after, crew, crewReason, seen, kept };
 };
 
@@ -102,7 +110,8 @@ for (const browser of browsers as BrowserName[]) {
       assert.is(report.status.cache, hasOrigin, 'cache');
       assert.is(report.status.origin === 'null', !hasOrigin);
       assert.equal(report.last, { loaded: size, total: size });
-      assert.equal(report.kept.length, hasOrigin ? 1 : 0);
+      assert.is(report.kept.some(name => name.startsWith('stories.lutra.safetensors.complete')), hasOrigin, report.kept.join());
+      assert.equal(report.seen.map(phases => phases.includes('download')), [true, !hasOrigin], 'the second time from the device');
       assert.is(report.pieces.join(''), report.text);
       assert.is(report.again, report.text);
       assert.is(report.seed, String(2n ** 60n));
