@@ -13,7 +13,7 @@ import { WeightReader } from './weights.js';
 
 const ROUNDS = 8;
 /** Weights of a matrix that are looked at, at most: every so many rows. */
-const LOOKED_AT = 2 ** 22;
+const LOOKED_AT = 2 ** 20;
 /** How far a scale may be from the geometric middle. */
 const LIMIT = 16;
 

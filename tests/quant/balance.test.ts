@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { BadModelFileError } from '../../src/errors.js';
 import { importLlama2c } from '../../src/formats/llama2c.js';
 import type { SourceModel } from '../../src/formats/source.js';
 import { bytesSource } from '../../src/platform/platform.js';
@@ -50,6 +51,13 @@ for (const [name, extras] of Object.entries({
     assert.is(other.provenance.columnScales, 'sinq');
   }));
 }
+
+test('a weight that is not finite is refused', async () => {
+  const bytes = llama2cFile(tiny, 0);
+  new Float32Array(bytes.buffer, 28)[(262 + 2) * tiny.dim + 100] = NaN;
+  const error = await balanced(await importLlama2c(bytesSource('model', bytes), async () => bytesSource('tokenizer', tinyTokenizer))).catch(error => error);
+  assert.instance(error, BadModelFileError);
+});
 
 test('columns become alike; a dead column and what the source has stay as they are', () => withCrew(async crew => {
   const model = await source({}), { dim } = model.config, bytes = llama2cFile(tiny, 0);
