@@ -5,12 +5,12 @@
 // 16 rows lie side by side, a byte holds 8 columns of a row, so one swizzle looks up 4 columns of 16 rows. Per plane and
 // octet: load, split nibbles, two lookups, then by the kind of tables (Prep)
 //   lut7  entries are so small that two add within a byte; of two octets' bytes the average (rounded up: half the sum)
-//   lut8  of the two entries the average; in the highest plane, which counts most, both by themselves
+//   lut8  both by themselves, or (Averaged) of the two the average, save in the highest plane, which counts most
 //   i8, exact  sums of int8 in 10 bits: the lower 7 as bytes, the upper three from a second table: X += its bytes
 // Bytes are biased and summed in two halves: T += bytes as int16, H += the high bytes; at the end rows 0-7 are T - (H << 8)
 // and rows 8-15 are H. T and H start at minus the bias, which is then free.
 //
-// Bound: vector instructions per plane, octet and vector of activations: 8 for lut7, 9 (highest plane: 11) for lut8, 13 exact.
+// Bound: vector instructions per plane, octet and vector of activations: 8 for lut7, 11 (averaged: 9) for lut8, 13 exact.
 #pragma once
 #include "ops.h"
 #include "simd/v128.h"
@@ -26,11 +26,13 @@ struct Sums {
 };
 
 // Is a plane's sum made of averages?
-constexpr bool averages(Prep prep, int planes, int p) { return prep == Prep::lut7 || (prep == Prep::lut8 && p + 1 < planes); }
+constexpr bool averages(Prep prep, bool averaged, int planes, int p) {
+  return prep == Prep::lut7 || (prep == Prep::lut8 && averaged && p + 1 < planes);
+}
 
 // I[i][p] for a group of N (tile, vector) pairs: R tiles by one vector, or one tile by T vectors; what they share is
 // loaded once. w[r]: codes of the tiles; table: the first vector's tables of this group, the next `stride` bytes on.
-template <int P, Prep A, int R, int T>
+template <int P, Prep A, bool Averaged, int R, int T>
 LUTRA_INLINE void lookUp(const uint8_t* const* tiles, const uint8_t* table, size_t stride, uint32_t octets, Sums (*I)[P]) {
   constexpr int N = R * T;
   constexpr int kTogether = A == Prep::lut7 ? 2 : 1;  // octets that make one byte
@@ -42,7 +44,7 @@ LUTRA_INLINE void lookUp(const uint8_t* const* tiles, const uint8_t* table, size
   for (int i = 0; i < N; i++) {
     for (int p = 0; p < P; p++) {
       // Exact sums: the bias is taken off after the halves are joined (it does not fit the low half).
-      const int bias = isExact(A) ? 0 : -128 * static_cast<int>(octets) / kTogether * (averages(A, P, p) ? 1 : 2);
+      const int bias = isExact(A) ? 0 : -128 * static_cast<int>(octets) / kTogether * (averages(A, Averaged, P, p) ? 1 : 2);
       t16[i][p] = wasm_i16x8_splat(static_cast<int16_t>(bias * 257)), h16[i][p] = wasm_i16x8_splat(static_cast<int16_t>(bias));
       x16[i][p] = wasm_i32x4_splat(0);
     }
@@ -63,7 +65,7 @@ LUTRA_INLINE void lookUp(const uint8_t* const* tiles, const uint8_t* table, size
             const uint8_t* e = table + t * stride + 2 * j * kTable;
             V &whole = t16[r * T + t][p], &upper = h16[r * T + t][p];
             const V first = swizzle(load(e), low), second = swizzle(load(e + kTable), high);
-            if (A == Prep::lut8 && !averages(A, P, p)) {
+            if (A == Prep::lut8 && !averages(A, Averaged, P, p)) {
               whole = wasm_i16x8_add(whole, wasm_i16x8_add(first, second));
               upper = wasm_i16x8_add(upper, wasm_i16x8_add(wasm_u16x8_shr(first, 8), wasm_u16x8_shr(second, 8)));
               continue;
@@ -92,7 +94,7 @@ LUTRA_INLINE void lookUp(const uint8_t* const* tiles, const uint8_t* table, size
         const V bias = wasm_i16x8_splat(static_cast<int16_t>(octets * 1024));
         low = wasm_i16x8_sub(wasm_i16x8_add(low, wasm_i16x8_shl(wasm_v128_and(x16[i][p], wasm_i16x8_splat(255)), 7)), bias);
         high = wasm_i16x8_sub(wasm_i16x8_add(high, wasm_i16x8_shl(wasm_u16x8_shr(x16[i][p], 8), 7)), bias);
-      } else if (A == Prep::lut8 && averages(A, P, p)) {
+      } else if (A == Prep::lut8 && averages(A, Averaged, P, p)) {
         // Twice the averages, less what they were rounded up by: 1/2 each at the mean.
         const V up = wasm_i16x8_splat(static_cast<int16_t>(octets / 2));
         low = wasm_i16x8_sub(wasm_i16x8_shl(low, 1), up), high = wasm_i16x8_sub(wasm_i16x8_shl(high, 1), up);

@@ -30,7 +30,7 @@ template <int P, Prep A, Coding C> struct Planes {
     const uint32_t at = (firstGroup + chunk) * vectors + m, octets = groupSize / 8;
     const size_t stride = static_cast<size_t>(groupSize) / 4 * tableBytes(A);
     Sums I[R * T][P];
-    lookUp<P, A, R, T>(tiles, a.table + at * stride, stride, octets, I);
+    lookUp<P, A, true, R, T>(tiles, a.table + at * stride, stride, octets, I);
 #pragma unroll
     for (int i = 0; i < R * T; i++) {
       const int r = i / T, t = i % T;
@@ -100,7 +100,7 @@ template <Coding C> struct Ternary {
     const uint32_t at = (firstGroup + chunk) * vectors + m, octets = groupSize / 8;
     const size_t stride = static_cast<size_t>(groupSize) / 4 * tableBytes(Prep::i8);
     Sums I[R * T][2];
-    lookUp<2, Prep::i8, R, T>(tiles, a.table + at * stride, stride, octets, I);
+    lookUp<2, Prep::i8, false, R, T>(tiles, a.table + at * stride, stride, octets, I);
 #pragma unroll
     for (int i = 0; i < R * T; i++) {
       const int r = i / T, t = i % T;

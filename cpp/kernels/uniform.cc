@@ -84,7 +84,7 @@ template <int P, Prep A, Coding C> struct Uniform {
     uint32_t at = (w.colBegin + chunk * columns) / w.groupSize * a.m + m;
     for (uint32_t k = 0; k < columns; k += w.groupSize, at += a.m) {
       Sums I[T][P];
-      lookUp<P, A, 1, T>(&group, a.table + at * stride, stride, octets, I);
+      lookUp<P, A, false, 1, T>(&group, a.table + at * stride, stride, octets, I);
       const uint8_t* p = group + octets * P * TILE_ROWS;
       if constexpr (kBlocks) addInBlock<T>(p, I, at, block);
       else addGroup<T>(p, I, at, sums[0]);

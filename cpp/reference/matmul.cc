@@ -45,13 +45,13 @@ void matMulPlanes(const Part& w, const Acts& a, float* out, uint32_t ld, uint32_
       if (coding == Coding::i16) {
         const int16_t* q = reinterpret_cast<const int16_t*>(parameters) + r;
         uint32_t sum = static_cast<uint32_t>(q[P * TILE_ROWS] * static_cast<int16_t>(a.sumq[at]));
-        for (uint32_t p = 0; p < P; p++) sum += static_cast<uint32_t>(q[p * TILE_ROWS] * lookUp(codes, P, p, r, a, first + g, m));
+        for (uint32_t p = 0; p < P; p++) sum += static_cast<uint32_t>(q[p * TILE_ROWS] * lookUp(w, codes, p, r, a, first + g, m));
         y += static_cast<float>(static_cast<int32_t>(sum)) * a.scale[at];
       } else {
         float sum = 0, middle = 0;
         for (uint32_t p = 0; p < P; p++) {
           const float s = parameter(parameters, coding, p, r);
-          sum += static_cast<float>(lookUp(codes, P, p, r, a, first + g, m)) * s;
+          sum += static_cast<float>(lookUp(w, codes, p, r, a, first + g, m)) * s;
           middle += s;
         }
         y += (parameter(parameters, coding, P, r) + middle * 0.5f) * a.sum[at];
@@ -71,7 +71,7 @@ void matMulTernary(const Part& w, const Acts& a, float* out, uint32_t ld, uint32
     float y = 0;
     for (uint32_t g = 0; g < groups; g++) {
       const uint8_t* codes = tile + g * stride;
-      const int32_t sum = (lookUp(codes, 2, 0, r, a, first + g, m) - lookUp(codes, 2, 1, r, a, first + g, m)) / 2;
+      const int32_t sum = (lookUp(w, codes, 0, r, a, first + g, m) - lookUp(w, codes, 1, r, a, first + g, m)) / 2;
       const float s = coding == Coding::none ? 1.0f : parameter(codes + w.groupSize / 8 * 2 * TILE_ROWS, coding, 0, r);
       y += static_cast<float>(sum) * s;
     }

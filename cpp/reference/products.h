@@ -48,9 +48,10 @@ inline float half(const uint8_t* p, uint32_t i) { return halfToFloat(reinterpret
 // Sum over a group of the table entries that the bits of one plane select. Rounded tables (prepare.cc) are summed by
 // averages, which are rounded up:
 //   lut7  of the sums of two octets
-//   lut8  of the two entries of an octet, taken twice, less 1/2, by which they are too large at the mean; in the highest
-//         plane both entries by themselves
-inline int32_t lookUp(const uint8_t* codes, uint32_t planes, uint32_t plane, uint32_t r, const Acts& a, uint32_t g, uint32_t m) {
+//   lut8  in layout 'planes': of the two entries of an octet, taken twice, less 1/2, by which they are too large at the
+//         mean. In the highest plane, and in layout 'uniform', both entries by themselves
+inline int32_t lookUp(const Part& w, const uint8_t* codes, uint32_t plane, uint32_t r, const Acts& a, uint32_t g, uint32_t m) {
+  const uint32_t planes = w.planes;
   const auto entry = [&](uint32_t quad) -> int32_t {
     const uint32_t e = codes[(quad / 2 * planes + plane) * TILE_ROWS + byteOfRow(r)] >> quad % 2 * 4 & 15;
     const uint8_t* table = a.table + ((g * a.m + m) * (a.groupSize / 4) + quad) * tableBytes(a.prep);
@@ -64,7 +65,7 @@ inline int32_t lookUp(const uint8_t* codes, uint32_t planes, uint32_t plane, uin
     for (uint32_t q = 0; q < quads; q += 4) sum += average(octet(q), octet(q + 2));
     return sum;
   }
-  const bool averaged = a.prep == Prep::lut8 && plane + 1 < planes;
+  const bool averaged = a.prep == Prep::lut8 && w.layout == static_cast<uint32_t>(Layout::planes) && plane + 1 < planes;
   for (uint32_t q = 0; q < quads; q += 2) {
     if (averaged) sum += 2 * average(entry(q), entry(q + 1));
     else sum += entry(q) + entry(q + 1) - (isExact(a.prep) ? 0 : 256);

@@ -23,7 +23,7 @@ void matMulUniform(const Part& w, const Acts& a, float* out, uint32_t ld, uint32
       const uint32_t at = (first + g) * a.m + m;
       const float scale = a.scale[at];
       int32_t D = 0;
-      for (uint32_t plane = 0; plane < P; plane++) D += lookUp(group, P, plane, r, a, first + g, m) * (1 << plane);
+      for (uint32_t plane = 0; plane < P; plane++) D += lookUp(w, group, plane, r, a, first + g, m) * (1 << plane);
       group += uniformGroupBytes(P, w.groupSize, coding);
       if (coding == Coding::f32 || coding == Coding::f16) {
         const float s = parameter(p, coding, 0, r);
