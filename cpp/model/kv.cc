@@ -4,7 +4,7 @@
 namespace lutra {
 namespace {
 
-// codes[d * stride] = round(x[d] / scale), scale = absmax / 127; x: [n].
+// codes[at(d)] = round(x[d] / scale), x: [n]. Returns scale = absmax / 127.
 float roundI8(uint8_t* codes, uint32_t n, const float* x, auto at) {
   float peak = 0;
   for (uint32_t d = 0; d < n; d++) peak = absolute(x[d]) > peak ? absolute(x[d]) : peak;

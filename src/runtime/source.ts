@@ -5,7 +5,8 @@ import { openFile } from '../formats/files.js';
 import { readPackedHeader } from '../formats/packed.js';
 import type { SourceModel } from '../formats/source.js';
 import type { ByteSource, ModelConfig, PackedHeader } from '../formats/types.js';
-import { defaultKvType, kvPositionBytes } from '../engine/plan.js';
+import { defaultKvType, kvPositionBytes, kvTypeFor } from '../engine/plan.js';
+import type { KvTypeName } from '../engine/types.js';
 import { pack, packedBytes, type PackOptions } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
 import { builtin } from '../platform/builtin.js';
@@ -108,9 +109,9 @@ function packOptions(source: SourceModel, { weights, groupSize }: SourceOptions,
 
 /** @throws OutOfMemoryError when the weights and one session's keys and values are more than there can be */
 async function checkMemory(found: Detected, options: SourceOptions): Promise<void> {
-  const kept = (config: ModelConfig) => kvPositionBytes(config, options.kvType ?? defaultKvType(config, options.weights === 'f32')) * (options.context ?? Math.min(config.contextLength, DEFAULT_CONTEXT));
-  const needed = 'packed' in found ? await readPackedHeader(found.packed).then(header => header.dataBytes + kept(header.config))
-    : packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config);
+  const kept = (config: ModelConfig, kvType: KvTypeName) => kvPositionBytes(config, options.kvType ?? kvType) * (options.context ?? Math.min(config.contextLength, DEFAULT_CONTEXT));
+  const needed = 'packed' in found ? await readPackedHeader(found.packed).then(header => header.dataBytes + kept(header.config, kvTypeFor(header)))
+    : packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config, defaultKvType(found.source.config, options.weights === 'f32'));
   const available = memoryLimit();
   if (needed > available) throw new OutOfMemoryError(needed, available, 'Nothing was downloaded. Use a smaller model, fewer bits (`weights`), or a smaller context.');
 }
