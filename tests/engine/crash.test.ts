@@ -1,22 +1,16 @@
 /** A thread that dies is an error at once, never a wait without end; afterwards the engine refuses. */
-import { createRequire, syncBuiltinESMExports } from 'node:module';
 import type { Worker } from 'node:worker_threads';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DisposedError, EngineCrashError } from '../../src/errors.js';
 import { createEngine, type LocalEngine } from '../../src/engine/engine.js';
+import { startedWorkers } from '../helpers/started-workers.js';
 import { defaults, feed, tokens } from './matrix.js';
 import { randomModel } from './models.js';
 
 const test = suite('crashes');
 
-/** Every worker the engine starts, from now on. */
-const threads: typeof import('node:worker_threads') = createRequire(import.meta.url)('node:worker_threads');
-const workers: Worker[] = [], Original = threads.Worker;
-threads.Worker = class extends Original {
-  constructor(...args: ConstructorParameters<typeof Worker>) { super(...args); workers.push(this); }
-};
-syncBuiltinESMExports();
+const workers = startedWorkers();
 
 const { source, header } = randomModel('crash', { layout: 'planes', planes: 2, groupSize: 64, coding: 'i16' });
 

@@ -1,5 +1,4 @@
 /** Members with memories of their own: the same bits as one memory, settled by timing, and a typed error when one dies. */
-import { createRequire, syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { suite } from 'uvu';
@@ -11,18 +10,13 @@ import type { EngineOptions } from '../../src/engine/types.js';
 import { readPackedHeader } from '../../src/formats/packed.js';
 import { openFile } from '../../src/platform/platform.js';
 import { repoRoot } from '../helpers/paths.js';
+import { startedWorkers } from '../helpers/started-workers.js';
 import { defaults, feed, outcome, tokens } from './matrix.js';
 import { everyFormat, randomModel } from './models.js';
 
 const test = suite('private crew');
 
-/** Every worker the engine starts, from now on. */
-const threads: typeof import('node:worker_threads') = createRequire(import.meta.url)('node:worker_threads');
-const workers: Worker[] = [], Original = threads.Worker;
-threads.Worker = class extends Original {
-  constructor(...args: ConstructorParameters<typeof Worker>) { super(...args); workers.push(this); }
-};
-syncBuiltinESMExports();
+const workers = startedWorkers();
 
 const crewOf = (threads: number | 'auto'): EngineOptions => ({ ...defaults, crew: 'private', threads });
 /** Tokens and logits; keys and values are those of a member's heads alone. */
