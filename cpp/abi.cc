@@ -42,6 +42,7 @@ LUTRA_EXPORT uint32_t run(uint32_t from, uint32_t to, uint32_t threads) { return
 LUTRA_EXPORT const Exchange* exchange(uint32_t step) { return exchangeAfter(step); }
 
 LUTRA_EXPORT void follow(uint32_t rank) { crewFollow(rank); }
+LUTRA_EXPORT void setCores(uint32_t n) { crewCores(n); }
 LUTRA_EXPORT void dismiss() { crewDismiss(); }
 LUTRA_EXPORT void fail() { crewFail(); }
 

@@ -64,16 +64,32 @@ struct Worker {
   }
 };
 
-// A layer's tiles in pieces of whole units, several for each worker.
+// A layer's tiles in pieces of whole units. A round has a piece for each worker and takes three quarters of what is left:
+// long runs for the memory's sake first, short ones at the end, so that nobody waits long for the last.
 struct Pieces {
-  uint32_t tiles, size;
-  static Pieces of(uint32_t rows, uint32_t unit, uint32_t ranks) {
-    const uint32_t tiles = tilesOf(rows);
-    return {tiles, ranks == 1 ? tiles + !tiles : roundUp(tiles / (ranks * 4) + 1, unit)};
+  uint32_t tiles, unit, ranks;
+  static Pieces of(uint32_t rows, uint32_t unit, uint32_t ranks) { return {tilesOf(rows), unit, ranks}; }
+
+  uint32_t count() const {
+    uint32_t n = 0;
+    for (uint32_t end = 0; end < tiles; n++) end = (*this)[n].end;
+    return n;
   }
-  uint32_t count() const { return (tiles + size - 1) / size; }
-  Range operator[](uint32_t i) const { return {i * size, (i + 1) * size < tiles ? (i + 1) * size : tiles}; }
+  // i < count()
+  Range operator[](uint32_t i) const {
+    uint32_t begin = 0, size;  // in units
+    for (;; i -= ranks, begin += ranks * size) {
+      const uint32_t left = roundUp(tiles, unit) / unit - begin;
+      size = ranks == 1 ? left : roundUp(3 * left, 4 * ranks) / (4 * ranks);
+      if (i < ranks) break;
+    }
+    const uint32_t end = (begin + (i + 1) * size) * unit;
+    return {(begin + i * size) * unit, end < tiles ? end : tiles};
+  }
 };
+
+// Tiles that a kernel takes side by side at most: less is slower.
+constexpr uint32_t kUnitTiles = 4;
 
 // Prepares the groups in `columns` of vector m (x: [padded(cols)]) for the layers in `mask`. Borders of `columns` are
 // borders of groups; an end at or beyond `cols` includes the padding.

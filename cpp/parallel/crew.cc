@@ -11,6 +11,7 @@ bool crewRun(uint32_t from, uint32_t to, uint32_t) {
   return true;
 }
 void crewFollow(uint32_t) {}
+void crewCores(uint32_t) {}
 void crewDismiss() {}
 void crewFail() {}
 uint32_t takeTicket(uint32_t* counter) { return (*counter)++; }
@@ -28,7 +29,9 @@ struct alignas(64) Signal {
 Signal orders;                // rank 0: counts the runs given out
 Signal release;               // rank 0: counts the barriers passed
 Signal arrival[MAX_THREADS];  // rank r: the barrier it has reached
-uint32_t from, to, ranks;     // of the current run
+// Volatile, as LLVM takes a global whose address is nowhere taken to be unchanged by a function that only waits.
+volatile uint32_t from, to, ranks;  // of the current run
+volatile uint32_t cores;
 uint32_t dismissed, failed;
 
 // Three counters in turn: while a step draws from one, rank 0 clears the next; the third may still be in use by the step before.
@@ -57,15 +60,16 @@ void change(Signal& s, uint32_t value) {
   }
 }
 
-// Waking a sleeping worker takes 10 us, a spinning one notices within 0.1 us: spin for about as long as a step or the
-// host's work between two tokens takes, then sleep.
-constexpr uint32_t kSpins = 20000;
+// Waking a sleeping worker takes 10 to 100 us, in which the others may fall asleep over their wait for it; a spinning one notices
+// within 0.1 us. So spin for longer than workers of one step lie apart, and for about as long as the host's work between two
+// tokens takes (a spin: 1.4 ns on a server), then sleep. Where workers are more than cores, soon: the one waited for may need this core.
+constexpr uint32_t kSpins = 100000, kFewSpins = 2000;
 constexpr int64_t kLookUpEvery = 100'000'000;  // ns: a sleeper looks around, in case the one it waits for died
 constexpr uint32_t kPatience = 600;            // looks, a minute: no step takes that long
 
 // Waits until done(value), or the crew has stopped. With `patience` 0 for as long as it takes.
 template <class Done> void await(Signal& s, uint32_t patience, Done done) {
-  for (uint32_t i = 0; i < kSpins; i++) {
+  for (uint32_t spins = ranks > cores ? kFewSpins : kSpins, i = 0; i < spins; i++) {
     if (done(get(&s.value)) || stopped()) return;
   }
   for (uint32_t looks = 1;; looks++) {
@@ -123,6 +127,7 @@ static void stop(uint32_t* why) {
   wake(release);
   for (Signal& s : arrival) wake(s);
 }
+void crewCores(uint32_t n) { cores = n; }
 uint32_t takeTicket(uint32_t* counter) { return add(counter); }
 
 void crewDismiss() { stop(&dismissed); }

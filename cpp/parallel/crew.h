@@ -9,6 +9,8 @@ namespace lutra {
 bool crewRun(uint32_t from, uint32_t to, uint32_t ranks);
 // What the other ranks do all day; returns when the crew is dismissed.
 void crewFollow(uint32_t rank);
+// How many workers can run at the same time.
+void crewCores(uint32_t n);
 void crewDismiss();
 // Tells everybody that a member died.
 void crewFail();

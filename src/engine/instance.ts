@@ -14,6 +14,7 @@ export interface Exports {
   run(from: number, to: number, threads: number): number;
   exchange(step: number): number;
   follow(rank: number): void;
+  setCores(n: number): void;
   dismiss(): void;
   fail(): void;
   logits(i: number): number;

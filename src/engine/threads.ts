@@ -1,6 +1,6 @@
 /** The crew over one memory: rank 0 alone, or with threads that share it. */
 import { EngineCrashError } from '../errors.js';
-import { now, spawn, yieldToEvents, type Lifeline, type WorkerPeer } from '../platform/platform.js';
+import { cores, now, spawn, yieldToEvents, type Lifeline, type WorkerPeer } from '../platform/platform.js';
 import type { CrewInit } from './crew-worker.js';
 import { SLICE_MS, type Crew } from './crew.js';
 import type { Member } from './member.js';
@@ -27,7 +27,8 @@ export class Threads implements Crew {
 
   /** @throws ThreadsError when not all threads are ready within `deadline` milliseconds */
   async start(threads: number, deadline: number): Promise<void> {
-    const { module, memory, plan: { stacks } } = this.#member;
+    const { module, memory, exports, plan: { stacks } } = this.#member;
+    exports.setCores(cores());
     const ready = Array.from({ length: threads - 1 }, async (_, i) => {
       const worker = await spawn('worker.js', { role: 'crew', rank: i + 1, module, memory, stacks } satisfies CrewInit, { deadline });
       if (this.#ended) return worker.terminate();
