@@ -5,27 +5,48 @@
  *   u32 pass | u32 step | u32 begin | u32 end | f32 values[m][end - begin]
  */
 import type { ExchangeFields } from '../generated/layout.js';
+import { now, takeMessage, type Peer } from '../platform/platform.js';
 
 const HEADER_BYTES = 16;
 /** A peer is at most one exchange ahead. */
 const KEPT = 4;
+/** Milliseconds to look for values before the event loop is left to bring them: waking a thread that sleeps takes longer than most are late. */
+const SPIN_MS = 1;
+
+/** How buffers come and go. */
+export interface Line {
+  send(buffer: ArrayBuffer): void;
+  /** The next one that has come, if it was not received yet. */
+  take?(): ArrayBuffer | undefined;
+}
+
+/** Over the peer's own channel, or over `port`, which can be looked at. */
+export function lineOf(peer: Peer, port: MessagePort | undefined, receive: (buffer: ArrayBuffer) => void): Line {
+  if (!port) return { send: buffer => peer.post(buffer, [buffer]) };
+  port.onmessage = ({ data }) => receive(data);
+  return { send: buffer => port.postMessage(buffer, [buffer]), take: () => takeMessage!(port) as ArrayBuffer | undefined };
+}
 
 /** One member's end of it. */
 export class Exchanger {
   private readonly free: ArrayBuffer[] = [];
   private arrived: ArrayBuffer[] = [];
+  /** Of passes not begun here: values may overtake the order that begins one. */
+  private readonly early: ArrayBuffer[] = [];
   private waiting: { resolve(buffer: ArrayBuffer): void; reject(error: unknown): void } | undefined;
   private failure: unknown;
   private pass = 0;
   private looks = 0;
 
-  constructor(private readonly memory: WebAssembly.Memory) {}
+  /** @param take a buffer that has come and was not delivered, where one can look for it */
+  constructor(private readonly memory: WebAssembly.Memory, private readonly take?: () => ArrayBuffer | undefined) {}
 
-  /** From now on values of other passes are dropped: they were given up. */
+  /** From now on values of earlier passes are dropped: those were given up. */
   begin(pass: number): void {
     this.pass = pass;
     this.arrived = [];
     this.waiting = undefined;
+    for (const buffer of this.early.splice(0)) this.deliver(buffer);
   }
 
   /** Columns [begin, end) as they are after `step`. */
@@ -41,7 +62,9 @@ export class Exchanger {
 
   /** Takes a buffer that has come. */
   deliver(buffer: ArrayBuffer): void {
-    if (new Uint32Array(buffer, 0, 1)[0] !== this.pass) return this.keep(buffer);
+    const [pass] = new Uint32Array(buffer, 0, 1) as unknown as [number];
+    if (pass < this.pass) return this.keep(buffer);
+    if (pass > this.pass) return void this.early.push(buffer);
     if (!this.waiting) return void this.arrived.push(buffer);
     const { resolve } = this.waiting;
     this.waiting = undefined;
@@ -52,12 +75,21 @@ export class Exchanger {
   async receive(step: number, { values, ld, m, width }: ExchangeFields): Promise<void> {
     if (this.failure) throw this.failure;
     this.looks = 0;
-    const buffer = this.arrived.shift() ?? await new Promise<ArrayBuffer>((resolve, reject) => { this.waiting = { resolve, reject }; });
+    const buffer = this.soon() ?? await new Promise<ArrayBuffer>((resolve, reject) => { this.waiting = { resolve, reject }; });
     const [, made, begin, end] = new Uint32Array(buffer, 0, 4) as unknown as [number, number, number, number], n = end - begin;
     if (made !== step || end > width) throw new Error(`values of step ${made}, columns ${begin} to ${end}, in step ${step}`);
     const into = new Float32Array(this.memory.buffer, values, m * ld);
     for (let i = 0; i < m; i++) into.set(new Float32Array(buffer, HEADER_BYTES + 4 * i * n, n), i * ld + begin);
     this.keep(buffer);
+  }
+
+  private soon(): ArrayBuffer | undefined {
+    const { arrived, take } = this;
+    for (const end = now() + SPIN_MS; take && arrived.length === 0 && now() < end;) {
+      const buffer = take();
+      if (buffer) this.deliver(buffer);
+    }
+    return arrived.shift();
   }
 
   /** Nothing will come any more. */

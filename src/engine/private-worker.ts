@@ -2,7 +2,7 @@
 import { Collective, type ExchangeFields } from '../generated/layout.js';
 import type { Peer } from '../platform/platform.js';
 import { toWire, type WireError } from '../runtime/wire-error.js';
-import { Exchanger } from './exchange.js';
+import { Exchanger, lineOf } from './exchange.js';
 import { Member, type MemberOptions } from './member.js';
 import { fillForProbe } from './probe.js';
 import type { ForwardRow } from './types.js';
@@ -10,6 +10,8 @@ import type { ForwardRow } from './types.js';
 export interface PrivateInit {
   role: 'private';
   module: WebAssembly.Module;
+  /** Where values come and go, if not among orders and answers. */
+  values: MessagePort | undefined;
 }
 
 /** What rank 0 sends besides buffers with values. All but a pass are answered. */
@@ -23,13 +25,13 @@ export type Order =
 /** `failed`: what stopped a pass, and this member for good. */
 export type Answer = { done: ArrayBuffer | true } | { error: WireError } | { failed: WireError };
 
-export function runPrivate(parent: Peer, { module }: PrivateInit): void {
+export function runPrivate(parent: Peer, { module, values }: PrivateInit): void {
   let member: Member, exchanger: Exchanger;
+  const line = lineOf(parent, values, buffer => exchanger.deliver(buffer));
 
   const exchange = async (fields: ExchangeFields, step: number): Promise<void> => {
     if (fields.collective !== Collective.broadcast) {
-      const buffer = exchanger.pack(step, fields, fields.begin, fields.end);
-      parent.post(buffer, [buffer]);
+      line.send(exchanger.pack(step, fields, fields.begin, fields.end));
     }
     if (fields.collective !== Collective.gather) await exchanger.receive(step, fields);
   };
@@ -45,7 +47,7 @@ export function runPrivate(parent: Peer, { module }: PrivateInit): void {
   const obey = (order: Exclude<Order, { pass: number }>): ArrayBuffer | true => {
     if ('open' in order) {
       member = new Member(module, order.open, false, undefined, true);
-      exchanger = new Exchanger(member.memory);
+      exchanger = new Exchanger(member.memory, line.take);
     } else if ('store' in order) {
       new Uint8Array(member.memory.buffer, order.at, order.length).set(new Uint8Array(order.store, 0, order.length));
       return order.store;

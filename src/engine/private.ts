@@ -5,10 +5,10 @@
  */
 import { EngineCrashError } from '../errors.js';
 import { Collective, type ExchangeFields } from '../generated/layout.js';
-import { spawn, type WorkerPeer } from '../platform/platform.js';
+import { spawn, takeMessage, type WorkerPeer } from '../platform/platform.js';
 import { fromWire } from '../runtime/wire-error.js';
 import type { Crew } from './crew.js';
-import { Exchanger } from './exchange.js';
+import { Exchanger, lineOf, type Line } from './exchange.js';
 import { Member, layOut, type MemberOptions } from './member.js';
 import type { Answer, Order, PrivateInit } from './private-worker.js';
 import { inTime } from './threads.js';
@@ -40,15 +40,16 @@ export class PrivateCrew implements Crew {
     await inTime(Promise.all(missing), this.deadline);
     this.members = this.links.slice(0, ranks - 1);
     this.member = new Member(this.module, of(0), false);
-    this.exchanger = new Exchanger(this.member.memory);
+    this.exchanger = new Exchanger(this.member.memory, takeMessage && (() => this.take()));
     await inTime(this.everybody(rank => ({ open: of(rank) })), this.deadline);
     return this.member;
   }
 
   private async hire(): Promise<void> {
-    const { module, deadline } = this, worker = await spawn('worker.js', { role: 'private', module } satisfies PrivateInit, { deadline });
+    const { module, deadline } = this, channel = takeMessage && new MessageChannel(), values = channel?.port2;
+    const worker = await spawn('worker.js', { role: 'private', module, values } satisfies PrivateInit, { deadline, transfer: values ? [values] : [] });
     if (this.ended) return worker.terminate();
-    this.links.push(new Link(worker, buffer => this.exchanger?.deliver(buffer), error => this.break(error)));
+    this.links.push(new Link(worker, channel?.port1, buffer => this.exchanger?.deliver(buffer), error => this.break(error)));
   }
 
   /** Whatever each of the others has to do before the first pass. */
@@ -95,12 +96,20 @@ export class PrivateCrew implements Crew {
   private async exchange(fields: ExchangeFields, step: number): Promise<void> {
     const { collective, begin, end, width } = fields, isPair = this.members.length === 1, exchanger = this.exchanger!;
     const send = (begin: number, end: number) => {
-      for (const link of this.members) link.send(exchanger.pack(step, fields, begin, end));
+      for (const link of this.members) link.line.send(exchanger.pack(step, fields, begin, end));
     };
     if (collective === Collective.broadcast) return send(0, width);
     if (collective === Collective.allGather && isPair) send(begin, end);
     for (const _ of this.members) await exchanger.receive(step, fields);
     if (collective === Collective.allGather && !isPair) send(0, width);
+  }
+
+  private take(): ArrayBuffer | undefined {
+    for (const link of this.members) {
+      const buffer = link.line.take!();
+      if (buffer) return buffer;
+    }
+    return undefined;
   }
 
   private break(error: unknown): void {
@@ -122,15 +131,17 @@ export class PrivateCrew implements Crew {
 class Link {
   /** Orders that were not answered yet; answers come in their order. */
   private readonly asked: { resolve(done: ArrayBuffer | true): void; reject(error: unknown): void }[] = [];
+  readonly line: Line;
   private crashed: unknown;
 
-  constructor(private readonly worker: WorkerPeer, receive: (values: ArrayBuffer) => void, crash: (error: unknown) => void) {
+  constructor(private readonly worker: WorkerPeer, private readonly values: MessagePort | undefined, receive: (values: ArrayBuffer) => void, crash: (error: unknown) => void) {
     const die = (error: unknown) => {
       this.crashed ??= error;
       for (const { reject } of this.asked.splice(0)) reject(error);
       crash(error);
     };
     worker.onCrash(die);
+    this.line = lineOf(worker, values, receive);
     worker.onMessage((message: ArrayBuffer | Answer) => {
       if (message instanceof ArrayBuffer) receive(message);
       else if ('failed' in message) die(fromWire(message.failed));
@@ -148,10 +159,10 @@ class Link {
   }
 
   post(order: Order): void { this.worker.post(order); }
-  send(values: ArrayBuffer): void { this.worker.post(values, [values]); }
 
   async end(): Promise<void> {
     for (const { reject } of this.asked.splice(0)) reject(new Error('the crew was dismissed'));
+    this.values?.close();
     await this.worker.terminate();
   }
 }

@@ -41,6 +41,10 @@ export function memoryLimit(): number {
 /** Milliseconds, monotonic. */
 export const now = (): number => performance.now();
 
+/** The next message on a port, if it has come already: without a turn of the event loop. Undefined on the web, where nothing can do that. */
+export const takeMessage: ((port: MessagePort) => unknown) | undefined = isServer
+  ? port => builtin('node:worker_threads').receiveMessageOnPort(port as never)?.message : undefined;
+
 let channel: MessageChannel | undefined;
 /** One turn of the event loop: messages that wait are delivered. Not clamped as timers are. */
 export function yieldToEvents(): Promise<void> {

@@ -30,13 +30,15 @@ export interface SpawnOptions {
   unref?: boolean;
   /** Milliseconds in which it has to run. */
   deadline?: number;
+  /** What of `init` moves there. */
+  transfer?: readonly Transferable[];
 }
 
 /**
  * Starts a worker and hands it `init`. Resolves when it runs.
  * @throws EnvironmentError when it does not start, or not in time
  */
-export async function spawn(name: WorkerName, init: unknown, { unref = false, deadline = 30_000 }: SpawnOptions = {}): Promise<WorkerPeer> {
+export async function spawn(name: WorkerName, init: unknown, { unref = false, deadline = 30_000, transfer = [] }: SpawnOptions = {}): Promise<WorkerPeer> {
   const hint = 'If scripts are loaded from other origins, or a policy forbids workers, allow `worker-src blob:`; `lutra/inline` needs no other file.';
   const fail = (reason: unknown) => new EnvironmentError(`a worker (${name}: ${reason instanceof Error ? reason.message : reason})`, hint);
   let over = false, running = false;
@@ -73,7 +75,7 @@ export async function spawn(name: WorkerName, init: unknown, { unref = false, de
     if (lifeline) onEnd(lifeline, () => crash(new Error('it was ended from outside')));
     const channel = isServer ? new MessageChannel() : undefined, held = channel?.port2;
     lifeline ??= channel?.port1;
-    peer.post({ assets: allAssets(), init, held } satisfies Welcome, held ? [held] : []);
+    peer.post({ assets: allAssets(), init, held } satisfies Welcome, held ? [held, ...transfer] : transfer);
   } catch (error) {
     await peer.terminate();
     throw error;
