@@ -4,9 +4,10 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import { BadArgumentError, DownloadError, FileAccessError } from '../errors.js';
 import { openFile, withOpener } from '../formats/files.js';
 import type { ByteSource } from '../formats/types.js';
+import { isServer } from '../platform/builtin.js';
 import { fetchFile } from './fetch-file.js';
 import type { HttpOptions } from './http.js';
-import { findModel, hubBase, isHubName, parseHubName } from './hub.js';
+import { findModel, hubBase, isHubName, listedChecksum, parseHubName } from './hub.js';
 import { openRemote, probe, type RemoteFile } from './remote-file.js';
 import type { Store } from './store.js';
 
@@ -79,6 +80,7 @@ export class RemoteModel {
     const open = (location: string) => this.#open(location, async http => {
       const name = this.#name(location), entry = `${this.folder}/${name}`;
       const remote = await probe(this.#url(location), http);
+      if (!isServer && !SMALL.test(name)) remote.sha256 ??= await listedChecksum(remote.url, http);
       wanted.set(name, remote);
       if (await store.has(entry)) return openFile(store.location(entry));
       const small = SMALL.test(name);

@@ -75,7 +75,8 @@ async function follow(start: string, headers: Record<string, string>, { token, s
     const over = () => signal?.removeEventListener('abort', hangUp);
     const sent = new Headers({ 'accept-encoding': 'identity', ...headers });
     if (token && url.origin === new URL(start).origin) sent.set('authorization', `Bearer ${token}`);
-    const init: RequestInit = { headers: sent, signal: controller.signal, redirect: 'manual' };
+    // A browser's own cache would keep a model once more, and ask for other parts than these.
+    const init: RequestInit = { headers: sent, signal: controller.signal, redirect: 'manual', cache: 'no-store' };
     let response = await quietly(start, silence, controller, fetch(url, init));
     // Browsers do not show redirects. They follow them by themselves, and take the token off where the host changes.
     if (response.type === 'opaqueredirect') response = await quietly(start, silence, controller, fetch(url, { ...init, redirect: 'follow' }));

@@ -27,12 +27,19 @@ export function hubBase(endpoint: string, { repo, revision }: HubName): string {
   return `${endpoint.replace(/\/+$/, '')}/${repo}/resolve/${revision}`;
 }
 
-/**
- * What of a repository is a model: a file, or '' for all of it as a folder.
- * @throws BadArgumentError when there are several, DownloadError when there is none
- */
-export async function findModel(endpoint: string, name: HubName, options: HttpOptions): Promise<string> {
-  const url = `${endpoint.replace(/\/+$/, '')}/api/models/${name.repo}/tree/${name.revision}`;
+/** SHA-256 of a large file, as a hub lists it: browsers follow its redirects and hide what they say. Undefined where nobody knows. */
+export async function listedChecksum(url: string, options: HttpOptions): Promise<string | undefined> {
+  const [, origin, repo, revision, path] = /^(https?:\/\/[^/]+)\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/([^?]+)/.exec(url) ?? [];
+  if (!path) return undefined;
+  const file = decodeURIComponent(path), folder = path.slice(0, Math.max(0, path.lastIndexOf('/')));
+  const files = await list(`${origin}/api/models/${repo}/tree/${revision}${folder && `/${folder}`}`, options).catch(error => {
+    if (!(error instanceof DownloadError)) throw error; // else no hub
+  });
+  const found = files?.find(entry => isObject(entry) && entry.path === file), oid = isObject(found) && isObject(found.lfs) ? found.lfs.oid : undefined;
+  return typeof oid === 'string' && /^[0-9a-f]{64}$/.test(oid) ? oid : undefined;
+}
+
+async function list(url: string, options: HttpOptions): Promise<unknown[]> {
   let files: unknown;
   try {
     files = JSON.parse(new TextDecoder().decode(await get(url, {}, options, reply => readAll(url, reply, LIST_LIMIT))));
@@ -40,7 +47,17 @@ export async function findModel(endpoint: string, name: HubName, options: HttpOp
     if (!(error instanceof SyntaxError)) throw error;
   }
   if (!Array.isArray(files)) throw new DownloadError(url, 200, 'is no list of files', 'Check the name, and HF_ENDPOINT if it is set.');
-  const paths: string[] = files.filter(file => isObject(file) && file.type === 'file' && typeof file.path === 'string').map(file => file.path);
+  return files;
+}
+
+/**
+ * What of a repository is a model: a file, or '' for all of it as a folder.
+ * @throws BadArgumentError when there are several, DownloadError when there is none
+ */
+export async function findModel(endpoint: string, name: HubName, options: HttpOptions): Promise<string> {
+  const url = `${endpoint.replace(/\/+$/, '')}/api/models/${name.repo}/tree/${name.revision}`;
+  const files = await list(url, options);
+  const paths = files.flatMap(file => isObject(file) && file.type === 'file' && typeof file.path === 'string' ? [file.path] : []);
   const packed = paths.filter(path => path.endsWith('.lutra.safetensors'));
   // Of a split file the first part names the others.
   const gguf = paths.filter(path => path.endsWith('.gguf') && (!SPLIT.test(path) || path.includes('-00001-of-')));

@@ -136,6 +136,21 @@ test('without ranges, names of contents or sizes: whole, or not at all', async (
   assert.equal(await entries(), ['x']);
 });
 
+test('a server without ranges: whole, from the beginning after a cut; the second time from the store', async () => {
+  whole(await download({ faults: { noRanges: true, cuts: [0, 100_000] } }));
+  // The look at the header needs the file itself.
+  assert.ok(hub.requests.filter(request => request.host === 'store').every(({ range }) => [undefined, 'bytes=0-0'].includes(range) || Number(/\d+/.exec(range!)![0]) > 0));
+  hub.requests.length = 0;
+  whole(await download());
+  assert.is(hub.requests.length, 0);
+  await store.remove('hub');
+  assert.match((await failure({ faults: { noRanges: true, sha256: '0'.repeat(64) } })).message, /SHA-256/);
+  assert.equal(await entries(), []);
+  hub.faults = { noRanges: true };
+  const error = await new RemoteModel('hf:org/repo/model.gguf', { endpoint: hub.endpoint, retryDelay: 1 }).inspect(openFile).then(() => assert.unreachable('opened'), error => error);
+  assert.equal([error.code, /whole files only/.test(error.message)], ['DOWNLOAD', true]);
+});
+
 test('a file that changes on the way begins anew', async () => {
   const controller = new AbortController();
   await failure({ signal: controller.signal, faults: { cuts: [100_000] }, onProgress: loaded => { if (loaded >= 100_000) controller.abort(); } });

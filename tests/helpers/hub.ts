@@ -80,7 +80,7 @@ export async function startHub(repo: string, content: Record<string, Uint8Array 
   const front = await listen('hub', (request, response, path) => {
     if (hub.faults.token && request.headers.authorization !== `Bearer ${hub.faults.token}`) return response.writeHead(401).end();
     if (path === `/api/models/${repo}/tree/main`) {
-      return response.end(JSON.stringify([...files].map(([name, file]) => ({ type: 'file', path: name, size: file.bytes.length, ...(file.lfs && { lfs: { oid: hash(file) } }) }))));
+      return response.setHeader('access-control-allow-origin', '*').end(JSON.stringify([...files].map(([name, file]) => ({ type: 'file', path: name, size: file.bytes.length, ...(file.lfs && { lfs: { oid: hash(file) } }) }))));
     }
     const name = path.startsWith(`/${repo}/resolve/main/`) ? path.slice(`/${repo}/resolve/main/`.length) : '', file = files.get(name);
     if (!file) return response.writeHead(404, { 'access-control-allow-origin': '*' }).end();
