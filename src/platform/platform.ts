@@ -41,8 +41,11 @@ export function memoryLimit(): number {
 /** Milliseconds, monotonic. */
 export const now = (): number => performance.now();
 
-/** The next message on a port, if it has come already: without a turn of the event loop. Undefined on the web, where nothing can do that. */
-export const takeMessage: ((port: MessagePort) => unknown) | undefined = isServer
+/**
+ * The next message on a port, if it has come already: without a turn of the event loop. Undefined on the web, where nothing can
+ * do that, and in Deno and Bun, where it may overtake messages that the event loop is about to bring.
+ */
+export const takeMessage: ((port: MessagePort) => unknown) | undefined = isServer && !process.versions.deno && !process.versions.bun
   ? port => builtin('node:worker_threads').receiveMessageOnPort(port as never)?.message : undefined;
 
 let channel: MessageChannel | undefined;

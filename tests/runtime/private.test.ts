@@ -3,7 +3,9 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { join } from 'node:path';
 import { repoRoot } from '../helpers/paths.js';
+import { runtime } from '../../build/runtimes.mjs';
 import { runOnServer, withoutSharing } from '../helpers/elsewhere.js';
+import { skip } from '../helpers/skip.js';
 
 const test = suite('private crew, through the library');
 const model = join(repoRoot, 'models', 'stories.lutra.safetensors');
@@ -49,5 +51,28 @@ test('abort during prompt and answer, disposal in the middle: typed, nothing aft
   assert.ok(report.reasons.every(reason => reason === 'enough' || reason === 'aborted'), JSON.stringify(report.reasons));
   assert.equal([report.under, report.later, report.handles], ['DISPOSED', 'DISPOSED', []]);
 });
+
+for (const name of ['node-20', 'deno', 'bun']) {
+  const found = await runtime(name), title = `${name}: an abort, then the same answer with 1, 2 and 3 workers`;
+  if ('missing' in found) {
+    skip(test, title, found.missing);
+    continue;
+  }
+  test(title, async () => {
+    const [one, ...more] = await runOnServer(found.command, async (lutra, path) => {
+      const seen = [];
+      for (const threads of [1, 2, 3]) {
+        const model = await lutra.loadModel(path, { crew: 'private', threads, context: 256 }), controller = new AbortController();
+        const ended = model.generate('One day, a girl named Lily '.repeat(20), { signal: controller.signal }).result.catch(error => error);
+        setTimeout(() => controller.abort('enough'), 10);
+        await ended;
+        seen.push((await model.generate('Once upon a time', { temperature: 0, maxTokens: 30, hashLogits: true }).result).logitsHash);
+        await model.dispose();
+      }
+      return seen;
+    }, model);
+    assert.equal(more, [one, one]);
+  });
+}
 
 test.run();
