@@ -71,7 +71,9 @@ LUTRA_EXPORT void rope(float* head, const float* angles, uint32_t headDim, uint3
 LUTRA_EXPORT void storeKv(uint32_t type, uint8_t* blocks, uint32_t position, uint32_t headDim, const float* k, const float* v) {
   storeKv(static_cast<KvType>(type), blocks, position, headDim, k, v);
 }
-LUTRA_EXPORT uint32_t attendScratch(uint32_t positions, uint32_t headDim) { return lutra::attendScratch(positions, headDim); }
+LUTRA_EXPORT uint32_t attendScratch(uint32_t type, uint32_t heads, uint32_t positions, uint32_t headDim) {
+  return lutra::attendScratch(static_cast<KvType>(type), heads, positions, headDim);
+}
 LUTRA_EXPORT void attend(uint32_t type, float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch, uint32_t reference) {
   formOf(reference).attend[type](out, q, heads, kv, last, headDim, scratch);
 }

@@ -58,7 +58,7 @@ struct Ops {
   // Rotates dimension i with i + headDim/2 by the angle whose cosine and sine are rope[i], rope[i + headDim/2].
   void (*rope)(float* head, const float* rope, uint32_t headDim);
   // Softmax attention of the query heads that share a KV head (out, q: [heads][headDim]) over its positions 0..last.
-  // By KvType. kv: blocks (kvBlockBytes); scratch: attendScratch(positions, headDim) floats, positions > last a multiple of KV_BLOCK.
+  // By KvType. kv: blocks (kvBlockBytes); scratch: attendScratch(type, heads, positions, headDim) floats, positions > last a multiple of KV_BLOCK.
   Attend attend[2];
   // gate[i] = activation(gate[i]) * up[i]                                                        [n]
   void (*gatedUnit)(float* gate, const float* up, uint32_t n, Activation activation);
@@ -93,11 +93,12 @@ constexpr uint32_t kvBlockBytes(KvType type, uint32_t headDim) {
   return 2 * KV_BLOCK * (headDim * KV_VALUE_BYTES[t] + KV_SCALE_BYTES[t]);
 }
 
-// Query heads that attention over int8 takes at once, and the floats it needs for them (f32 needs fewer): scores, their
-// int16 form, the query's, and sums.
+// Query heads that attention over int8 takes at once, and the floats that attention needs for `heads`: scores, over int8
+// also their int16 form, the query's, and sums.
 constexpr uint32_t kAttendHeads = 8;
-constexpr uint32_t attendScratch(uint32_t positions, uint32_t headDim) {
-  return kAttendHeads * (positions + positions / 2 + headDim / 2 + headDim);
+constexpr uint32_t attendScratch(KvType type, uint32_t heads, uint32_t positions, uint32_t headDim) {
+  if (type == KvType::f32) return positions;
+  return (heads < kAttendHeads ? heads : kAttendHeads) * (positions + positions / 2 + headDim / 2 + headDim);
 }
 
 }  // namespace lutra

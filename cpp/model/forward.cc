@@ -81,6 +81,8 @@ void chooseStages(State& s) {
   }
 }
 
+KvType kvTypeOf(const State& s) { return static_cast<KvType>(s.model->kvType); }
+
 uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   if (!needAll(s, model)) return 0;
   Arena arena{base};
@@ -95,7 +97,8 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   s.frequencies = arena.take<double>(model.headDim / 2);
   s.rope = arena.take<float>(uint64_t{MAX_ROWS} * model.headDim);
   s.logits = arena.take<float>(uint64_t{MAX_ROWS} * s.ldLogits);
-  for (float*& p : s.scratch) p = arena.take<float>(uint64_t{s.ldWide} + attendScratch(roundUp(model.contextLength, KV_BLOCK), model.headDim));
+  const uint32_t scratch = attendScratch(kvTypeOf(s), model.nHeads / model.nHeadsKv, roundUp(model.contextLength, KV_BLOCK), model.headDim);
+  for (float*& p : s.scratch) p = arena.take<float>(uint64_t{s.ldWide} + scratch);
   for (ActsSet& own : s.own) {
     own = s.acts;
     own.allocate(arena, 1);
@@ -109,8 +112,6 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
 
 // Heads computed here: of a slice's q or k and v, counted from its first.
 uint32_t headsOf(const State& s, const Linear& l) { return l.rows / s.model->headDim; }
-
-KvType kvTypeOf(const State& s) { return static_cast<KvType>(s.model->kvType); }
 
 // Blocks of a row's session, for a layer and a KV head of this slice.
 uint8_t* kvOf(const State& s, const Row& row, uint32_t layer, uint32_t head) {

@@ -75,7 +75,7 @@ test('attention: within 3e-6 of the largest value, with an int8 cache 2 %; what 
           return Array.from({ length: headDim }, (_, d) => sum(weights.map((w, i) => w * v[i * headDim + d]!)) / total);
         }).flat();
         const run = (bare: Bare, reference: 0 | 1) => {
-          const floats = bare.exports.attendScratch!(Math.ceil(n / KV_BLOCK) * KV_BLOCK, headDim) as number;
+          const floats = bare.exports.attendScratch!(KvType[kvType], heads, Math.ceil(n / KV_BLOCK) * KV_BLOCK, headDim) as number;
           const rows = new Float32Array(Math.ceil(n / KV_BLOCK) * blockBytes / 4).fill(kvType === 'f32' ? NaN : 1e9);
           return compute(bare, [new Float32Array(heads * headDim), q, rows, new Float32Array(floats), k, v], heads * headDim, (out, q, kv, scratch, k, v) => {
             for (let i = 0; i < n; i++) bare.exports.storeKv!(KvType[kvType], kv, i, headDim, k! + 4 * i * headDim, v! + 4 * i * headDim);
