@@ -1,5 +1,5 @@
 /**
- * src/ -> dist/*.js, by esbuild: the library, its two workers and the command line, each one file; and the library with
+ * src/ -> dist/*.js, by esbuild: the library, its workers and the command line, each one file; and the library with
  * workers and wasm inside, as a module and as a script.
  */
 import { chmodSync, existsSync, readFileSync, readdirSync } from 'node:fs';
@@ -28,7 +28,7 @@ export const common = {
 const neutral = { platform: 'neutral', mainFields: ['module', 'main'], external: ['node:*'] };
 /** The command line is for terminals; some of what it bundles is CommonJS and calls `require` for Node's own modules. */
 const terminal = {
-  platform: 'node',
+  platform: 'node', charset: 'ascii',
   banner: { js: '#!/usr/bin/env node\nimport { createRequire as createRequire_ } from \'node:module\';\nconst require = createRequire_(import.meta.url);' },
 };
 
@@ -45,7 +45,7 @@ const forMetro = { ...small, target: 'es2021' };
  * A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. Its lines stay
  * short: Node prints the line of an uncaught error.
  */
-const worker = { ...small, format: 'iife', lineLimit: 160 };
+const worker = { ...small, format: 'iife', lineLimit: 160, charset: 'ascii' };
 const noAssets = { __LUTRA_ASSETS__: '{}' };
 
 /** What inline bundles hold: the quantiser is the command line's. */
@@ -54,6 +54,7 @@ const forRunning = name => !/quant/.test(name);
 const bundles = [
   { entry: 'src/index.ts', out: 'index', options: neutral },
   { entry: 'src/worker.ts', out: 'worker', options: worker },
+  { entry: 'src/engine/crew-worker.ts', out: 'crew-worker', options: worker },
   { entry: 'src/pack/worker.ts', out: 'pack-worker', options: worker },
   { entry: 'src/quant/worker.ts', out: 'quant-worker', options: worker },
   { entry: 'src/cli/main.ts', out: 'cli', options: terminal },
@@ -75,7 +76,7 @@ async function webViewPage(build) {
 /** Every asset by its name, as src/platform/assets.ts reads it. */
 async function assetTable(build, isWanted) {
   const { outputFiles } = await build({ ...common, ...small, define: { ...common.define, ...noAssets }, format: 'iife', legalComments: 'none', outdir: 'dist',
-    entryPoints: { 'worker': 'src/worker.ts', 'pack-worker': 'src/pack/worker.ts' } }).catch(explain);
+    entryPoints: { 'worker': 'src/worker.ts', 'crew-worker': 'src/engine/crew-worker.ts', 'pack-worker': 'src/pack/worker.ts' } }).catch(explain);
   const entries = [
     ...outputFiles.map(({ path, contents }) => [basename(path), contents]),
     ...files(join(dist, 'wasm'), /\.wasm$/).map(path => [`wasm/${basename(path)}`, readFileSync(path)]),

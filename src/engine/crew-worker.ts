@@ -1,10 +1,9 @@
-/** A further thread of the engine: follows rank 0 until it is dismissed. */
+/** A further thread of the engine: follows rank 0 until it is dismissed. A file of its own, as each of them holds what it is started from. */
 import { STACK_BYTES } from '../generated/layout.js';
-import type { Peer } from '../platform/platform.js';
+import { connect } from '../platform/platform.js';
 import { instantiate } from './instance.js';
 
 export interface CrewInit {
-  role: 'crew';
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
   rank: number;
@@ -13,7 +12,7 @@ export interface CrewInit {
 }
 
 /** First it says 'ready'; then it blocks. A trap is told to the others through the shared memory, so that none waits for ever. */
-export function runCrew(parent: Peer, { module, memory, rank, stacks }: CrewInit): void {
+connect<CrewInit>(({ module, memory, rank, stacks }, parent) => {
   const exports = instantiate(module, memory);
   exports.setStack(stacks + (rank + 1) * STACK_BYTES);
   parent.post('ready');
@@ -23,4 +22,4 @@ export function runCrew(parent: Peer, { module, memory, rank, stacks }: CrewInit
     exports.fail();
     throw error;
   }
-}
+});

@@ -50,19 +50,20 @@ async function startThreads(source: ByteSource, header: PackedHeader, options: S
   const member = new Member(await compile(variant), { ...memberOptions(source, header, options), slice: whole }, shared);
   const crew = new Threads(member);
   try {
-    // The crew gets ready while the weights stream in.
-    const ready = crew.start(wanted, options.startDeadline ?? CREW_DEADLINE_MS);
+    const start = () => crew.start(wanted, options.startDeadline ?? CREW_DEADLINE_MS);
+    // The crew gets ready while weights are read. Where they are packed, it comes after the workers that do that: each takes memory.
+    const ready = source.stream ? undefined : start();
     let failure: unknown;
-    ready.catch(error => { failure = error; });
+    ready?.catch(error => { failure = error; });
     // No need to read all weights for a crew that will not be.
     await loadWeights(source, header, [holderOf(member)], options, () => { if (failure) throw failure; });
     member.checkFinite();
-    await ready;
+    await (ready ?? start());
     if (options.onThread) crew.lifelines.forEach(options.onThread);
     const threadTimings = options.threads === 'auto' && shared ? await crew.settle(wanted) : null;
     return new LocalEngine(member, crew, {
       ...infoOf([member.layout], member, options), wasm: variant, crew: kind, crewReason: reason, threads: crew.active, threadTimings,
-    }, options);
+    });
   } catch (error) {
     await crew.end();
     throw error;
@@ -98,7 +99,7 @@ async function startPrivate(source: ByteSource, header: PackedHeader, options: S
     await crew.everybody(() => ({ check: true }));
     return new LocalEngine(member, crew, {
       ...infoOf(layouts(ranks), member, options), wasm: variant, crew: 'private', crewReason: reason, threads: ranks, threadTimings: timings,
-    }, options);
+    });
   } catch (error) {
     await crew.end();
     throw error;
@@ -150,12 +151,13 @@ export class LocalEngine implements Engine {
   private lastYield = now();
   private state: 'ready' | 'broken' | 'disposed' = 'ready';
 
-  constructor(private readonly member: Member, readonly crew: Crew, readonly info: EngineInfo, private readonly options: EngineOptions) {}
+  constructor(private readonly member: Member, readonly crew: Crew, readonly info: EngineInfo) {}
 
   get memory(): WebAssembly.Memory { return this.member.memory; }
   get plan(): MemoryPlan { return this.member.plan; }
   private get exports(): Exports { return this.member.exports; }
-  private get vocabSize(): number { return this.member.options.header.config.vocabSize; }
+  private get options(): MemberOptions { return this.member.options; }
+  private get vocabSize(): number { return this.options.header.config.vocabSize; }
 
   openSession(): number {
     this.check();

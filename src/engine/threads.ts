@@ -30,7 +30,7 @@ export class Threads implements Crew {
     const { module, memory, exports, plan: { stacks } } = this.#member;
     exports.setCores(cores());
     const ready = Array.from({ length: threads - 1 }, async (_, i) => {
-      const worker = await spawn('worker.js', { role: 'crew', rank: i + 1, module, memory, stacks } satisfies CrewInit, { deadline });
+      const worker = await spawn('crew-worker.js', { rank: i + 1, module, memory, stacks } satisfies CrewInit, { deadline });
       if (this.#ended) return worker.terminate();
       this.#workers.push(worker);
       await new Promise((resolve, reject) => {

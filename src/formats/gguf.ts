@@ -3,7 +3,7 @@
  * read; every count, length and offset in it is checked against the bytes that back it.
  */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
-import { ByteReader, checkRange, readBytes, shown } from './bytes.js';
+import { ByteReader, checkRange, shown } from './bytes.js';
 import type { ByteSource } from './types.js';
 
 /** "GGUF" */
@@ -134,14 +134,16 @@ export class Metadata {
 }
 
 export async function readGguf(file: ByteSource): Promise<Gguf> {
-  const most = Math.min(file.size, HEADER_LIMIT);
-  for (let length = FIRST_READ; ; length = HEADER_LIMIT) {
-    const reader = new ByteReader(await readBytes(file, 0, Math.min(length, most), 'header'), file.name);
+  // What is not read into takes addresses only.
+  const most = Math.min(file.size, HEADER_LIMIT), room = new Uint8Array(most);
+  for (let from = 0, to = Math.min(FIRST_READ, most); ; from = to, to = most) {
+    await file.read(room.subarray(from, to), from);
+    const reader = new ByteReader(room.subarray(0, to), file.name);
     try {
       return parse(reader, file);
     } catch (error) {
       // The header may go on behind the bytes read so far.
-      if (!reader.exhausted || length >= most) throw error;
+      if (!reader.exhausted || to === most) throw error;
     }
   }
 }

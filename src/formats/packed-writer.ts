@@ -59,9 +59,8 @@ export class PackedWriter {
   /** A whole tensor shorter than its place, filled up with `padding`. */
   async writePadded(name: string, bytes: Uint8Array, padding = 0): Promise<void> {
     const { begin, end } = this.plan.tensors.get(name)!;
-    const padded = new Uint8Array(end - begin).fill(padding);
-    padded.set(bytes);
-    await this.write(name, padded);
+    await this.write(name, bytes);
+    await this.write(name, new Uint8Array(end - begin - bytes.length).fill(padding), bytes.length);
   }
 
   async finish(): Promise<void> {

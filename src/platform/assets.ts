@@ -3,7 +3,7 @@ import { FileAccessError } from '../errors.js';
 import { beside } from './beside.js';
 import { builtin } from './builtin.js';
 
-export type WorkerName = 'worker.js' | 'pack-worker.js' | 'quant-worker.js';
+export type WorkerName = 'worker.js' | 'crew-worker.js' | 'pack-worker.js' | 'quant-worker.js';
 export type AssetName = WorkerName | 'wasm/packers.wasm' | 'wasm/lutra-quantize.wasm'
   | 'wasm/lutra-simd.wasm' | 'wasm/lutra-simd-shared.wasm' | 'wasm/lutra-relaxed.wasm' | 'wasm/lutra-relaxed-shared.wasm';
 

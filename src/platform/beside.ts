@@ -3,6 +3,7 @@ import type { AssetTable } from './assets.js';
 
 export const beside = (): AssetTable => ({
   'worker.js': new URL('./worker.js', import.meta.url).href,
+  'crew-worker.js': new URL('./crew-worker.js', import.meta.url).href,
   'pack-worker.js': new URL('./pack-worker.js', import.meta.url).href,
   'quant-worker.js': new URL('./quant-worker.js', import.meta.url).href,
   'wasm/packers.wasm': new URL('./wasm/packers.wasm', import.meta.url).href,

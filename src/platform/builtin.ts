@@ -3,6 +3,7 @@ import { EnvironmentError } from '../errors.js';
 
 interface Builtins {
   'node:fs/promises': typeof import('node:fs/promises');
+  'node:inspector': typeof import('node:inspector');
   'node:os': typeof import('node:os');
   'node:url': typeof import('node:url');
   'node:worker_threads': typeof import('node:worker_threads');

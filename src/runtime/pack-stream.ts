@@ -29,10 +29,14 @@ export class PackStream implements ByteSource {
   }
 
   async read(target: Uint8Array, offset: number): Promise<void> {
+    let found = 0;
     for (const { bytes, at } of this.run.kept) {
-      if (at <= offset && offset + target.length <= at + bytes.length) return target.set(bytes.subarray(offset - at, offset - at + target.length));
+      const from = Math.max(at, offset), to = Math.min(at + bytes.length, offset + target.length);
+      if (from >= to) continue;
+      target.set(bytes.subarray(from - at, to - at), from - offset);
+      found += to - from;
     }
-    throw new Error(`${this.name}: bytes ${offset} to ${offset + target.length} are not kept`);
+    if (found !== target.length) throw new Error(`${this.name}: bytes ${offset} to ${offset + target.length} are not kept`);
   }
 
   async stream(target: StreamTarget): Promise<void> {

@@ -3,7 +3,7 @@ import type { ChatWriter } from '../chat/chat.js';
 import type { CreateEngine } from '../engine/types.js';
 import { BadArgumentError, BadModelFileError, ChatTemplateError, DisposedError } from '../errors.js';
 import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
-import type { Lifeline, Peer } from '../platform/platform.js';
+import { collectGarbage, type Lifeline, type Peer } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { generate, type Voice } from './generate.js';
 import { DEFAULT_CONTEXT, planGeneration, whole } from './options.js';
@@ -28,6 +28,7 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
       // A thread that ends while this one waits for it is for the caller to notice.
       const onThread = (lifeline: Lifeline) => peer.post({ lifeline }, typeof lifeline === 'string' ? [] : [lifeline]);
       model = await LoadedModel.load(parts, source, options, (phase, loaded, total) => emit({ phase, loaded, total }), onThread, signal);
+      await collectGarbage();
       return model.info;
     },
     generate: ({ session, prompt, options }, { emitItem, signal }) => model.inSession(session, async one => {
@@ -118,6 +119,7 @@ class LoadedModel {
         await starting.then(engine => engine.dispose(), () => {});
         throw error;
       });
+      await collectGarbage();
       const engine = await starting;
       const info = {
         ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,

@@ -115,6 +115,6 @@ function alternatives(tokens: AddedToken[]): RegExp | undefined {
  * something else, no merge reaches across such a place, and cutting there gives the same ids many times faster.
  */
 function splitWords(vocab: Record<string, number>): object | null {
-  if (Object.keys(vocab).some(piece => /[^ ▁][ ▁]/.test(piece))) return null;
+  if (Object.keys(vocab).some(piece => /[^ \u2581][ \u2581]/.test(piece))) return null;
   return { type: 'Split', pattern: { Regex: '[ ▁]*[^ ▁]+' }, behavior: 'Isolated', invert: false };
 }

@@ -31,7 +31,7 @@ test('what cannot be had is refused', () => {
 /** Workers that do something else than ours. */
 async function withWorker<T>(script: string, task: () => Promise<T>): Promise<T> {
   const assets = beside();
-  useAssets({ ...assets, 'worker.js': `data:text/javascript,${encodeURIComponent(script)}` });
+  useAssets({ ...assets, 'crew-worker.js': `data:text/javascript,${encodeURIComponent(script)}` });
   try {
     return await task();
   } finally {
