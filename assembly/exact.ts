@@ -3,7 +3,7 @@
  * Source, 16 rows (see gguf.ts): codes u8[16][cols], params f32[16][groups][2] = s, z. Columns [begin, end) go to `dst`;
  * both are borders of groups.
  */
-import { Coding_f16, TILE_ROWS } from './generated/layout';
+import { Coding_f16, Coding_none, TILE_ROWS } from './generated/layout';
 import { f16FromF32 } from './float16';
 import { placeOf } from './octet';
 
@@ -30,7 +30,18 @@ export function int8FromCodes(codes: usize, params: usize, cols: i32, begin: i32
   }
 }
 
-/** Layout 'ternary' with a scale for every group: codes 0, 1, 2 are -1, 0, 1. `sourceGroup`: columns that share a pair of params. */
+/** Rows whose scales differ in nothing but their sign, or are 0: codes as if all had the positive one. */
+export function alikeTrits(codes: usize, params: usize, cols: i32, sourceGroup: i32): void {
+  for (let k = 0; k < cols; k += sourceGroup, params += 8) {
+    const s = load<f32>(params);
+    for (const end = codes + <usize>sourceGroup; codes < end; codes += 16) {
+      if (s == 0) v128.store(codes, i8x16.splat(1));
+      else if (s < 0) v128.store(codes, i8x16.sub(i8x16.splat(2), v128.load(codes)));
+    }
+  }
+}
+
+/** Layout 'ternary', with a scale for every group or none: codes 0, 1, 2 are -1, 0, 1. `sourceGroup`: columns that share a pair of params. */
 export function ternaryFromCodes(codes: usize, params: usize, cols: i32, sourceGroup: i32, begin: i32, end: i32, groupSize: i32, coding: i32, dst: usize): void {
   const rowParams = <usize>(cols / sourceGroup) << 3;
   for (let k = begin; k < end; k += groupSize) {
@@ -53,6 +64,7 @@ export function ternaryFromCodes(codes: usize, params: usize, cols: i32, sourceG
 // @ts-ignore: decorator
 @inline
 function storeValue(value: f32, coding: i32, dst: usize): usize {
+  if (coding == Coding_none) return dst;
   if (coding == Coding_f16) {
     store<u16>(dst, <u16>f16FromF32(value));
     return dst + 2;

@@ -5,7 +5,7 @@ export {
   splitQ4_0, splitQ4_1, splitQ5_0, splitQ5_1, splitQ8_0, splitQ2_K, splitQ3_K, splitQ4_K, splitQ5_K, splitQ6_K, splitTQ1_0, splitTQ2_0, rowFromCodes,
 } from './gguf';
 export { splitGptq2, splitGptq3, splitGptq4, splitGptq8 } from './gptq';
-export { int8FromCodes, ternaryFromCodes } from './exact';
+export { alikeTrits, int8FromCodes, ternaryFromCodes } from './exact';
 export { uniformFromPairs, uniformFromSmall, smallFinite, pairsFromSmall, tileFromUniform } from './uniform';
 export { rowFromElutq, planesFromElutq, elutqFromPlanes, halvesFinite, halvesFromF32 } from './elutq';
 export { tileFromRows, rowsFromTile, scaleRows, allFinite, sumAbs, rowAbsMax } from './tile';

@@ -29,7 +29,7 @@ export interface TilesJob extends RowsJob {
   /** Layout 'ternary': what weights are divided by before rounding, and the row scale. */
   gamma: number;
   ternaryScale: number;
-  /** Codes and parameters go into `format` as they are. */
+  /** Codes and parameters go into `format` as they are; coding 'none': the one scale of all groups is `ternaryScale`. */
   keep: boolean;
   /** Shared memory for the tiles of each part. */
   into?: Uint8Array[];
@@ -72,6 +72,7 @@ type Exports = Record<typeof rowDecoders[Plain], RowDecoder> & Record<Split, Row
   elutqFromPlanes(src: number, cols: number, begin: number, end: number, planes: number, groupSize: number, codes: number, scales: number): void;
   halvesFinite(halves: number, count: number): number;
   halvesFromF32(values: number, count: number, dst: number): number;
+  alikeTrits(codes: number, params: number, cols: number, sourceGroup: number): void;
   rowFromCodes(codes: number, params: number, groupSize: number, cols: number, dst: number): void;
   int8FromCodes(codes: number, params: number, cols: number, begin: number, end: number, groupSize: number, dst: number): void;
   uniformFromPairs(codes: number, stride: number, pairs: number, groups: number, begin: number, end: number, planes: number, groupSize: number, coding: number, dst: number): number;
@@ -175,13 +176,15 @@ export class Packers {
     const at = this.place({ ...sourceSizes(job, TILE_ROWS), out: Math.max(...parts.map(part => part.bytes)) });
     this.copySource(job, at);
     const result = emptyTiles(job, parts, this.buffers), bytes = new Uint8Array(this.memory.buffer);
-    new Float32Array(result.rowScale.buffer).fill(1, 0, job.rows);
+    const alike = layout === 'ternary' && format.coding === 'none';
+    new Float32Array(result.rowScale.buffer).fill(alike ? job.ternaryScale : 1, 0, job.rows);
     for (let t = 0; t < result.rowScale.length / (4 * TILE_ROWS); t++) {
       const rows = Math.min(TILE_ROWS, job.rows - TILE_ROWS * t);
       bytes.fill(0, at.split + cols * rows, at.split + cols * TILE_ROWS).fill(0, at.params + rowBytes * rows, at.params + rowBytes * TILE_ROWS);
       for (let r = 0; r < rows; r++) split(at.codes + sourceBytes * (TILE_ROWS * t + r), cols, at.split + cols * r, at.params + rowBytes * r, group);
       const finite = perBlock ? this.wasm.smallFinite(at.params, TILE_ROWS * rowBytes / SMALL_BYTES) : this.wasm.allFinite(at.params, TILE_ROWS * rowBytes / 4);
       if (!finite) throw new NotFiniteError();
+      if (alike) for (let r = 0; r < rows; r++) this.wasm.alikeTrits(at.split + cols * r, at.params + rowBytes * r, cols, group);
       parts.forEach(({ begin, cols: width, bytes: size }, i) => {
         const end = begin + width;
         switch (layout) {

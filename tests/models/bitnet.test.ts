@@ -55,8 +55,10 @@ function tq2(trits: Int8Array, scale: number): Uint8Array {
   const bytes = new Uint8Array(trits.length / 256 * 66);
   for (let block = 0; block < trits.length / 256; block++) {
     const part = trits.subarray(256 * block, 256 * block + 256), at = 66 * block;
-    part.forEach((t, e) => { bytes[at + 32 * (e >> 7) + (e & 31)]! |= t + 1 << 2 * (e >> 5 & 3); });
-    if (part.some(t => t !== 0)) bytes.set([half & 255, half >> 8], at + 64);
+    // The same weights in other ways: any trits times 0, and all of the other sign.
+    const isZero = part.every(t => t === 0), isTurned = block % 5 === 3;
+    part.forEach((t, e) => { bytes[at + 32 * (e >> 7) + (e & 31)]! |= (isZero ? e % 3 : isTurned ? 1 - t : 1 + t) << 2 * (e >> 5 & 3); });
+    if (!isZero) bytes.set([half & 255, half >> 8 | (isTurned ? 0x80 : 0)], at + 64);
   }
   return bytes;
 }
