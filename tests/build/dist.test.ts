@@ -43,7 +43,7 @@ test('the library imports nothing, so that bundlers for the web have nothing to 
 });
 
 /** Gzipped, in kB: what there is now with little room. docs/dependencies.md says what of it is whose. */
-const sizes: Record<string, number> = { 'index.js': 9, 'worker.js': 98, 'crew-worker.js': 3, 'pack-worker.js': 9, 'inline.js': 370, 'inline.script.js': 370, 'react-native.js': 250 };
+const sizes: Record<string, number> = { 'index.js': 9, 'worker.js': 98, 'crew-worker.js': 3, 'pack-worker.js': 9, 'inline.js': 376, 'inline.script.js': 376, 'react-native.js': 250 };
 const gzipped = (path: string) => gzipSync(readFileSync(path), { level: 9 }).length / 1000;
 
 test('sizes', () => {
