@@ -32,7 +32,8 @@ const MAX_BRACKETS = 2 ** 20;
  */
 export function parseJson(bytes: Uint8Array, path: string, field: string, maxBrackets = MAX_BRACKETS): Record<string, any> {
   let brackets = 0;
-  for (const byte of bytes) if (byte === 0x5b || byte === 0x7b) brackets++;
+  // No iterator: megabytes are read here before anything is compiled.
+  for (let i = 0; i < bytes.length; i++) if ((bytes[i]! | 0x20) === 0x7b) brackets++;
   if (brackets > maxBrackets) throw new BadModelFileError(path, field, `${brackets} brackets in its JSON, at most ${maxBrackets} make sense`);
   let value: unknown;
   try {

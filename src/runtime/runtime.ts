@@ -28,7 +28,7 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
       // A thread that ends while this one waits for it is for the caller to notice.
       const onThread = (lifeline: Lifeline) => peer.post({ lifeline }, typeof lifeline === 'string' ? [] : [lifeline]);
       model = await LoadedModel.load(parts, source, options, (phase, loaded, total) => emit({ phase, loaded, total }), onThread, signal);
-      await collectGarbage();
+      if (model.imported) await collectGarbage();
       return model.info;
     },
     generate: ({ session, prompt, options }, { emitItem, signal }) => model.inSession(session, async one => {
@@ -89,7 +89,9 @@ class LoadedModel {
   #writer: ChatWriter | undefined;
   #nextSession = 0;
 
-  private constructor(engine: SharedEngine, readonly voice: Voice, readonly info: ModelInfo, chat: ChatFormat | undefined) {
+  private constructor(engine: SharedEngine, readonly voice: Voice, readonly info: ModelInfo, chat: ChatFormat | undefined,
+    /** It was packed while it was loaded. */
+    readonly imported: boolean) {
     this.#engine = engine;
     this.#chat = chat;
     this.openSession();
@@ -119,13 +121,15 @@ class LoadedModel {
         await starting.then(engine => engine.dispose(), () => {});
         throw error;
       });
-      await collectGarbage();
+      const imported = source.stream !== undefined;
+      // A foreign vocabulary leaves ten times its size behind, and the weights come next.
+      if (imported) await collectGarbage();
       const engine = await starting;
       const info = {
         ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,
         loadSeconds: (performance.now() - begin) / 1000,
       };
-      return new LoadedModel({ engine, turns: new Queue(), context }, { tokenizer, eosIds: config.eosIds, context }, info, header.chat);
+      return new LoadedModel({ engine, turns: new Queue(), context }, { tokenizer, eosIds: config.eosIds, context }, info, header.chat, imported);
     } finally {
       await source.close();
     }
