@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
+import { aligned } from '../src/cli/table.js';
 import { writePacked } from '../tests/engine/files.js';
 import { repoRoot } from '../tests/helpers/paths.js';
 import { writeGguf } from './gguf.js';
@@ -90,6 +91,5 @@ export function loadTable(rows: LoadRow[]): string {
     const rate = (times: number[]) => (bytes / MB / median(times)).toFixed(0);
     return [file, (bytes / MB).toFixed(0), rate(seconds), rate(cpuSeconds), rate(readSeconds), (peak / MB).toFixed(0), (packedBytes / MB).toFixed(0)];
   })];
-  const widths = cells[0]!.map((_, i) => Math.max(...cells.map(row => row[i]!.length)));
-  return cells.map(row => row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join('  ')).join('\n');
+  return aligned(cells).join('\n');
 }

@@ -11,6 +11,7 @@ import { bitsOf } from './inspect.js';
 import { measure, type Divergence, type Measures } from './measure.js';
 import { addModelOptions, choice, levelOf, load, wholeNumber, type ModelOptions } from './options.js';
 import { writePlot } from './plot.js';
+import { aligned } from './table.js';
 import { bytes, printJson, say } from './terminal.js';
 import { DEFAULT_WINDOW, sequencesOf, type Sequence, type TextOptions } from './texts.js';
 
@@ -128,8 +129,7 @@ function table(lines: readonly Line[]): string {
       line.tokensPerSecond.toFixed(1),
     ]),
   ];
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map(row => row[i]!.length)));
-  return rows.map(row => row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join('  ')).join('\n');
+  return aligned(rows).join('\n');
 }
 
 async function loadFor(path: string, { reference, ...options }: EvalOptions): Promise<Model> {

@@ -14,6 +14,7 @@ import { whyNotShared } from '../platform/platform.js';
 import { DEFAULT_CONTEXT } from '../runtime/options.js';
 import { jsonOption } from './options.js';
 import { atHeaders } from './remote.js';
+import { aligned } from './table.js';
 import { bytes, printJson } from './terminal.js';
 
 interface Tensor {
@@ -134,7 +135,6 @@ function render({ file, packed, bytes: size, config, level, tensors, bitsPerWeig
   const { architecture, nLayers, dim, hiddenDim, nHeads, nHeadsKv, headDim, vocabSize, contextLength, ropeScaling, slidingWindow } = config;
   const rows = tensors.map(tensor => [tensor.name, tensor.type, `[${tensor.shape.join(', ')}]`, bytes(tensor.bytes),
     tensor.bitsPerWeight === undefined ? '' : `${tensor.bitsPerWeight.toFixed(2)} bits`, tensor.becomes === undefined ? '' : `-> ${tensor.becomes}`]);
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map(row => row[i]!.length)));
   return [
     `${file}: ${packed ? 'packed model' : 'model to be packed'}, ${bytes(size)}`,
     `${architecture}: ${nLayers} layers of ${dim} (hidden ${hiddenDim}), ${nHeads} heads of ${headDim}, ${nHeadsKv} for keys and values, vocabulary ${vocabSize}, trained for ${contextLength} tokens`,
@@ -144,7 +144,7 @@ function render({ file, packed, bytes: size, config, level, tensors, bitsPerWeig
     `memory: ${bytes(total)} with one session: weights ${bytes(weights)}, workspace ${bytes(workspace)}, ${bytes(kvPerSession)} for each session of ${context} tokens`,
     ...Object.entries(provenance).map(([key, value]) => `${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`),
     '',
-    ...rows.map(row => row.map((cell, i) => i === 3 ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)).join('  ').trimEnd()),
+    ...aligned(rows, column => column !== 3),
     '',
   ].join('\n');
 }
