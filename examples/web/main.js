@@ -1,11 +1,11 @@
 import { loadModel } from '../../dist/index.js';
 
 const $ = id => document.getElementById(id);
-const embedded = new URL('../../models/stories.lutra.safetensors', location.href).href;
+const embedded = new URL('../../models/stories.lutra.safetensors', location.href);
 
 let model, writing;
 
-/** Puts another model in place of the one that is there. */
+/** Puts another model in place of the one that is there. `source` may be a promise of it. */
 async function open(name, source) {
   $('go').disabled = true;
   $('trouble').hidden = true;
@@ -16,7 +16,7 @@ async function open(name, source) {
   await model?.dispose();
   model = undefined;
   try {
-    model = await loadModel(source, { onProgress: ({ loaded, total }) => showProgress(loaded / total) });
+    model = await loadModel(await source, { onProgress: ({ loaded, total }) => showProgress(loaded / total) });
     describe();
     $('go').disabled = false;
     return true;
@@ -98,4 +98,5 @@ addEventListener('drop', event => {
   void openFile(event.dataTransfer.files[0]);
 });
 
-if (await openUrl(embedded)) await write();
+// Not by its address: what is kept under that is not asked for again, and this model comes with the page.
+if (await open(embedded.pathname.split('/').pop(), fetch(embedded).then(response => response.blob()))) await write();

@@ -20,6 +20,7 @@ const PATIENCE = 12, LOOK_MS = 5000;
 
 export class PrivateCrew implements Crew {
   private readonly links: Link[] = [];
+  private hiring: Promise<unknown> = Promise.resolve();
   private members: readonly Link[] = [];
   private member!: Member;
   private exchanger: Exchanger | undefined;
@@ -37,6 +38,7 @@ export class PrivateCrew implements Crew {
   async open(options: Omit<MemberOptions, 'slice'>, ranks: number): Promise<Member> {
     const of = (rank: number): MemberOptions => ({ ...options, slice: { rank, ranks } });
     const missing = Array.from({ length: Math.max(0, ranks - 1 - this.links.length) }, () => this.hire());
+    this.hiring = Promise.allSettled(missing);
     await inTime(Promise.all(missing), this.deadline);
     this.members = this.links.slice(0, ranks - 1);
     this.member = new Member(this.module, of(0), false);
@@ -123,6 +125,7 @@ export class PrivateCrew implements Crew {
     this.ended = true;
     clearInterval(this.watch);
     this.break(new Error('the crew was dismissed'));
+    await this.hiring;
     await Promise.all(this.links.map(link => link.end()));
   }
 }

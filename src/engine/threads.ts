@@ -17,6 +17,8 @@ export class Threads implements Crew {
   /** Threads at work. */
   active = 1;
   readonly #workers: WorkerPeer[] = [];
+  /** All of them, those under way as well. */
+  readonly #started: Promise<WorkerPeer>[] = [];
   readonly #member: Member;
   #rows = 1;
   /** Steps that fit into a slice of time, by number of rows: learnt while running. */
@@ -30,8 +32,10 @@ export class Threads implements Crew {
     const { module, memory, exports, plan: { stacks } } = this.#member;
     exports.setCores(cores());
     const ready = Array.from({ length: threads - 1 }, async (_, i) => {
-      const worker = await spawn('crew-worker.js', { rank: i + 1, module, memory, stacks } satisfies CrewInit, { deadline });
-      if (this.#ended) return worker.terminate();
+      const started = spawn('crew-worker.js', { rank: i + 1, module, memory, stacks } satisfies CrewInit, { deadline });
+      this.#started.push(started);
+      const worker = await started;
+      if (this.#ended) return;
       this.#workers.push(worker);
       await new Promise((resolve, reject) => {
         worker.onMessage(resolve);
@@ -85,7 +89,7 @@ export class Threads implements Crew {
   async end(): Promise<void> {
     this.#ended = true;
     this.#member.exports.dismiss();
-    await Promise.all(this.#workers.map(worker => worker.terminate()));
+    await Promise.all(this.#started.map(started => started.then(worker => worker.terminate(), () => {})));
   }
 }
 

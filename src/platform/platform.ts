@@ -9,7 +9,7 @@ import { builtin, isServer } from './builtin.js';
 export { readAsset, type AssetName } from './assets.js';
 export { attemptOr, blobSource, bytesSource, fileSink, openFile } from './files.js';
 export { onEnd, type Lifeline } from './lifeline.js';
-export { connect, spawn, type Peer, type WorkerPeer } from './workers.js';
+export { connect, spawn, workersGone, type Peer, type WorkerPeer } from './workers.js';
 
 /** Processors this process may use; engines round, cap or invent the number, so callers time what they get. */
 export function cores(): number {

@@ -59,6 +59,7 @@ export async function spawn(name: WorkerName, init: unknown, { unref = false, de
     async terminate() {
       over = true;
       await worker.terminate();
+      if (!isServer) leaving = Promise.all([leaving, gone(lifeline)]);
     },
   };
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -87,6 +88,22 @@ export async function spawn(name: WorkerName, init: unknown, { unref = false, de
   died = () => {};
   return peer;
 }
+
+/** Milliseconds that a worker on the web has to be gone once it is terminated, and those its thread then takes. */
+const GONE_MS = 400, THREAD_MS = 150;
+let leaving: Promise<unknown> = Promise.resolve();
+
+async function gone(lifeline: Lifeline | undefined): Promise<void> {
+  const pause = (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms));
+  if (lifeline) await Promise.race([new Promise<void>(resolve => onEnd(lifeline, resolve)), pause(GONE_MS)]);
+  await pause(THREAD_MS);
+}
+
+/**
+ * Resolves when the workers that were terminated here are gone. Chromium keeps a worker that ends sooner than one it has just
+ * terminated for ever, and the memory of both.
+ */
+export const workersGone = async (): Promise<void> => { await leaving; };
 
 interface RawWorker {
   post: Peer['post'];

@@ -8,7 +8,7 @@
  *                    {lifeline}: of a thread that it computes with
  */
 import { EngineCrashError } from '../errors.js';
-import { onEnd, type Lifeline, type Peer, type WorkerPeer } from '../platform/platform.js';
+import { onEnd, workersGone, type Lifeline, type Peer, type WorkerPeer } from '../platform/platform.js';
 import { fromWire, toWire, type WireError } from './wire-error.js';
 
 /** Items a worker may be ahead of its consumer. */
@@ -156,6 +156,7 @@ export function serve<M extends Methods>(peer: Peer, handlers: Handlers<M>, end:
     for (const { controller } of running.values()) controller.abort();
     await Promise.all(calls);
     await end();
+    await workersGone();
     peer.post({ ended: true });
   };
 
