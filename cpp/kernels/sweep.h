@@ -5,8 +5,6 @@
 // 1.3x on weights that come from memory. Four for bit planes and two for whole rows were best or near it where they were
 // measured (docs/performance.md). Runs are kept from starting a multiple of 4 KB apart, where they would compete for the
 // same lines of the first cache: worth another 1.5x.
-// At the begin of a page every stream would wait for memory in turn: so the first lines of the pages that come next are
-// asked for early, for all streams at once, which wait together: worth another 1.1x.
 // With several input vectors a chunk's weights are used for all of them before the next chunk, two vectors a pass.
 //
 // Sums stay in a small array of their own until a tile is finished: rows of `out` may lie a multiple of 4 KB apart too.
@@ -26,20 +24,10 @@ template <uint32_t S> struct alignas(16) RowSums {
   float at[S * TILE_ROWS];
 };
 
-// Asks for the first lines of the page that begins between kAhead and kAhead + a page behind `at`, or of what lies before `end`.
-constexpr uint32_t kAhead = 1024, kLines = 3, kLine = 64;
-LUTRA_INLINE void askForPage(const uint8_t* at, const uint8_t* end) {
-  const uintptr_t page = (reinterpret_cast<uintptr_t>(at) + kAhead + 4095) & ~uintptr_t{4095}, last = reinterpret_cast<uintptr_t>(end) - kLines * kLine;
-  const uint8_t* lines = reinterpret_cast<const uint8_t*>(page < last ? page : last);
-  for (uint32_t i = 0; i < kLines; i++) asm volatile("" ::"r"(lines[i * kLine]));
-}
-
 template <class Body>
 LUTRA_INLINE void sweep(const Body& body, const Part& w, const Acts& a, float* out, uint32_t ld, uint32_t begin, uint32_t end) {
   const uint32_t chunks = body.chunks();
   const size_t chunkBytes = body.chunkBytes();
-  const uint32_t askEvery = chunkBytes < 4096 ? static_cast<uint32_t>(4096 / chunkBytes) : 1;
-  const uint8_t* const dataEnd = w.data + static_cast<size_t>(end) * w.tileBytes;
   RowSums<Body::kSums> sums[Body::kStreams][MAX_ROWS];
   while (begin < end) {
     const uint32_t streams = end - begin < Body::kStreams ? end - begin : Body::kStreams;
@@ -52,9 +40,6 @@ LUTRA_INLINE void sweep(const Body& body, const Part& w, const Acts& a, float* o
         }
       }
       for (uint32_t c = 0; c < chunks; c++) {
-        if (a.m == 1 && c % askEvery == 0) {
-          for (uint32_t s = 0; s < streams; s++) askForPage(w.data + static_cast<size_t>(tile + s * run) * w.tileBytes + c * chunkBytes, dataEnd);
-        }
         // R streams from s on, T vectors from m on.
         const auto step = [&]<int R, int T>(uint32_t s, uint32_t m) LUTRA_LAMBDA {
           const uint8_t* tiles[R];
