@@ -70,6 +70,9 @@ extern const Ops referenceOps, fastOps;
 constexpr bool isExact(Prep prep) { return prep == Prep::i8 || prep == Prep::exact; }
 constexpr uint32_t tableBytes(Prep prep) { return isExact(prep) ? 32 : 16; }
 
+// Tiles that a kernel walks side by side at most (kernels/sweep.h); with fewer it is slower.
+constexpr uint32_t kMostStreams = 4;
+
 constexpr uint32_t roundUp(uint32_t n, uint32_t to) { return (n + to - 1) / to * to; }
 constexpr uint32_t tilesOf(uint32_t rows) { return roundUp(rows, TILE_ROWS) / TILE_ROWS; }
 constexpr uint32_t bytesOf(Coding c) { return VALUE_BYTES[static_cast<uint32_t>(c)]; }

@@ -20,7 +20,7 @@ template <int P, Prep A, Coding C> struct Planes {
   const Acts& a;
   // Here, as what lies behind a reference is loaded and divided again at every step.
   const uint32_t groupSize = w.groupSize, firstGroup = w.colBegin / w.groupSize, vectors = a.m;
-  static constexpr uint32_t kStreams = 4, kTogether = P <= 2 ? 2 : 1, kSums = 1;  // as far as the registers go
+  static constexpr uint32_t kStreams = kMostStreams, kTogether = P <= 2 ? 2 : 1, kSums = 1;  // as far as the registers go
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(P, w.groupSize, P + 1, C); }
@@ -91,7 +91,7 @@ template <Coding C> struct Ternary {
   const Part& w;
   const Acts& a;
   const uint32_t groupSize = w.groupSize, firstGroup = w.colBegin / w.groupSize, vectors = a.m;
-  static constexpr uint32_t kStreams = 4, kTogether = 1, kSums = 1;
+  static constexpr uint32_t kStreams = kMostStreams, kTogether = 1, kSums = 1;
 
   uint32_t chunks() const { return roundUp(w.cols, w.groupSize) / w.groupSize; }
   size_t chunkBytes() const { return groupBytes(2, w.groupSize, C == Coding::none ? 0 : 1, C); }

@@ -68,7 +68,7 @@ template <int P, Prep A, Coding C> struct Uniform {
   const Part& w;
   const Acts& a;
   static constexpr bool kBlocks = blockBytes(C) != 0;
-  static constexpr uint32_t kStreams = 4, kTogether = 1, kSums = C == Coding::i6 ? 2 : 1;
+  static constexpr uint32_t kStreams = kMostStreams, kTogether = 1, kSums = C == Coding::i6 ? 2 : 1;
 
   uint32_t chunkColumns() const { return kBlocks ? BLOCK_COLUMNS : w.groupSize; }
   uint32_t chunks() const { return roundUp(w.cols, chunkColumns()) / chunkColumns(); }

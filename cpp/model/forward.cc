@@ -152,7 +152,7 @@ void apply(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* out
 
 // x += layer(prepared), in pieces of rows; by columns: this member's sums.
 void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* y) {
-  const Pieces pieces = Pieces::of(l.rows, kUnitTiles, w.ranks);
+  const Pieces pieces = Pieces::of(l.rows, kMostStreams, w.ranks);
   w.eachPiece(pieces.count(), [&](uint32_t piece) {
     const Range tiles = pieces[piece];
     apply(w, s, acts, l, y, tiles);
@@ -251,7 +251,7 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
     case Stage::gateUp: {
       const bool fused = s.downFused;
       ActsSet& acts = s.m == 1 ? prepareOwn(w, s, s.x, y.ffnNorm, mask(y.gate) | mask(y.up)) : s.acts;
-      const Pieces pieces = Pieces::of(y.gate->rows, fused ? kPadTiles : kUnitTiles, w.ranks);
+      const Pieces pieces = Pieces::of(y.gate->rows, fused ? kPadTiles : kMostStreams, w.ranks);
       float *const gate = s.gate + y.gate->firstRow, *const up = s.up + y.up->firstRow;
       return w.eachPiece(pieces.count(), [&](uint32_t piece) {
         const Range tiles = pieces[piece];
@@ -319,7 +319,7 @@ void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets
     return prepare(w, s, s.acts, s.x, model.dim, model.norm, s.acts.mask(head), s.wanted, s.nWanted);
   }
   ActsSet& acts = s.nWanted == 1 ? prepareOwn(w, s, s.x + s.wanted[0] * s.ldWide, model.norm, s.acts.mask(head)) : s.acts;
-  const Pieces pieces = Pieces::of(head.rows, kUnitTiles, w.ranks);
+  const Pieces pieces = Pieces::of(head.rows, kMostStreams, w.ranks);
   w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w.ops, head, acts, s.logits + head.firstRow, nullptr, s.ldLogits, pieces[piece]); });
 }
 

@@ -88,9 +88,6 @@ struct Pieces {
   }
 };
 
-// Tiles that a kernel takes side by side at most: less is slower.
-constexpr uint32_t kUnitTiles = 4;
-
 // Prepares the groups in `columns` of vector m (x: [padded(cols)]) for the layers in `mask`. Borders of `columns` are
 // borders of groups; an end at or beyond `cols` includes the padding.
 void prepareActs(const Ops& ops, ActsSet& set, uint32_t mask, const float* x, uint32_t cols, uint32_t m, Range columns);

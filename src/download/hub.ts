@@ -32,12 +32,15 @@ export async function listedChecksum(url: string, options: HttpOptions): Promise
   const [, origin, repo, revision, path] = /^(https?:\/\/[^/]+)\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/([^?]+)/.exec(url) ?? [];
   if (!path) return undefined;
   const file = decodeURIComponent(path), folder = path.slice(0, Math.max(0, path.lastIndexOf('/')));
-  const files = await list(`${origin}/api/models/${repo}/tree/${revision}${folder && `/${folder}`}`, options).catch(error => {
+  const files = await list(`${treeOf(origin!, repo!, revision!)}${folder && `/${folder}`}`, options).catch(error => {
     if (!(error instanceof DownloadError)) throw error; // else no hub
   });
   const found = files?.find(entry => isObject(entry) && entry.path === file), oid = isObject(found) && isObject(found.lfs) ? found.lfs.oid : undefined;
   return typeof oid === 'string' && /^[0-9a-f]{64}$/.test(oid) ? oid : undefined;
 }
+
+/** Where a hub lists the files of a revision. */
+const treeOf = (endpoint: string, repo: string, revision: string) => `${endpoint.replace(/\/+$/, '')}/api/models/${repo}/tree/${revision}`;
 
 async function list(url: string, options: HttpOptions): Promise<unknown[]> {
   let files: unknown;
@@ -55,7 +58,7 @@ async function list(url: string, options: HttpOptions): Promise<unknown[]> {
  * @throws BadArgumentError when there are several, DownloadError when there is none
  */
 export async function findModel(endpoint: string, name: HubName, options: HttpOptions): Promise<string> {
-  const url = `${endpoint.replace(/\/+$/, '')}/api/models/${name.repo}/tree/${name.revision}`;
+  const url = treeOf(endpoint, name.repo, name.revision);
   const files = await list(url, options);
   const paths = files.flatMap(file => isObject(file) && file.type === 'file' && typeof file.path === 'string' ? [file.path] : []);
   const packed = paths.filter(path => path.endsWith('.lutra.safetensors'));
