@@ -10,8 +10,8 @@ export interface ScoredPiece { text: string; score: number }
 /** Longer pieces make no sense; all cuts of a piece are tried, so length costs time. Bytes. */
 export const LONGEST_PIECE = 256;
 
-/** All pairs of pieces that make a piece, best first. */
-export function rankedMerges(pieces: ScoredPiece[]): [string, string][] {
+/** All pairs of pieces that make a piece, best first; as texts with a blank between where no piece has one: lists take memory. */
+export function rankedMerges(pieces: ScoredPiece[]): string[] | [string, string][] {
   const known = new Set(pieces.map(({ text }) => text));
   const merges: { left: string; right: string; score: number }[] = [];
   for (const { text, score } of pieces) {
@@ -21,5 +21,5 @@ export function rankedMerges(pieces: ScoredPiece[]): [string, string][] {
     }
   }
   merges.sort((a, b) => b.score - a.score || b.left.length + b.right.length - a.left.length - a.right.length || b.left.length - a.left.length);
-  return merges.map(({ left, right }) => [left, right]);
+  return pieces.some(({ text }) => text.includes(' ')) ? merges.map(({ left, right }): [string, string] => [left, right]) : merges.map(({ left, right }) => `${left} ${right}`);
 }

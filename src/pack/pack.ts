@@ -52,7 +52,7 @@ export interface PackStats {
 }
 
 /** Rows of one matrix that a worker packs at once: whole tiles, about a million weights. */
-const JOB_WEIGHTS = 2 ** 20;
+const JOB_WEIGHTS = 2 ** 21;
 const LITTLE_WEIGHTS = 2 ** 28;
 
 interface Step { matrix: SourceMatrix; begin: number; count: number }

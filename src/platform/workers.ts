@@ -112,7 +112,7 @@ interface RawWorker {
   started(): void;
 }
 /** Room for new objects, which V8 lets grow to ten times as much: reading a vocabulary leaves that behind, and it counts at the peak. */
-const YOUNG_MB = 4;
+const YOUNG_MB = 16;
 
 type Start = (name: AssetName, heard: (message: unknown) => void, crash: (cause: unknown) => void, unref: boolean) => Promise<RawWorker>;
 

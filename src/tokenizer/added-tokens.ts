@@ -80,13 +80,13 @@ export class AddedTokens {
   }
 
   /**
-   * The vocabulary without these tokens (taken out of `json`: a copy is large) and without the merges that would spell
+   * What the library is to know: nothing of these tokens (which are taken out of `vocabulary`) nor of merges that would spell
    * one, so that no text turns into them by another way.
    */
-  withoutThem(json: TokenizerJson): TokenizerJson {
-    const { vocab, merges = [], unk_token: unknown } = json.model;
-    const splitting = json.pre_tokenizer ?? splitWords(vocab);
-    for (const piece of this.#byContent.keys()) if (piece !== unknown) delete vocab[piece];
+  withoutThem(json: TokenizerJson, vocabulary: Map<string, number>): TokenizerJson {
+    const { merges = [], unk_token: unknown } = json.model;
+    const splitting = json.pre_tokenizer ?? splitWords(vocabulary);
+    for (const piece of this.#byContent.keys()) if (piece !== unknown) vocabulary.delete(piece);
     return {
       ...json,
       normalizer: json.normalizer ?? null,
@@ -114,7 +114,7 @@ function alternatives(tokens: AddedToken[]): RegExp | undefined {
  * A vocabulary without a pre-tokenizer (SentencePiece's) takes a text as one long word. Where no piece holds a space after
  * something else, no merge reaches across such a place, and cutting there gives the same ids many times faster.
  */
-function splitWords(vocab: Record<string, number>): object | null {
-  if (Object.keys(vocab).some(piece => /[^ \u2581][ \u2581]/.test(piece))) return null;
+function splitWords(vocabulary: ReadonlyMap<string, number>): object | null {
+  for (const piece of vocabulary.keys()) if (/[^ \u2581][ \u2581]/.test(piece)) return null;
   return { type: 'Split', pattern: { Regex: '[ ▁]*[^ ▁]+' }, behavior: 'Isolated', invert: false };
 }

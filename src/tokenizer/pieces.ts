@@ -7,7 +7,7 @@ export interface TokenizerJson {
   pre_tokenizer?: unknown;
   post_processor?: unknown;
   decoder?: unknown;
-  model: { vocab: Record<string, number>; merges?: (string | [string, string])[]; unk_token?: string | null; [key: string]: unknown };
+  model: { vocab: Record<string, unknown>; merges?: (string | [string, string])[]; unk_token?: string | null; [key: string]: unknown };
 }
 
 const UTF8 = new TextEncoder();
@@ -65,14 +65,21 @@ function checkId(id: unknown): number {
   throw new Error(`${JSON.stringify(id)} is no token id`);
 }
 
-/** @throws Error when an id is none, or the model is of a kind whose pieces are others */
-export function readPieces({ model, added_tokens = [], decoder }: TokenizerJson): Pieces {
+/** Pieces and their ids. @throws Error when an id is none */
+export function readVocabulary({ model }: TokenizerJson): Map<string, number> {
+  const vocabulary = new Map<string, number>();
+  for (const [piece, id] of Object.entries(model.vocab)) vocabulary.set(piece, checkId(id));
+  return vocabulary;
+}
+
+/** @throws Error when an id of an added token is none, or the model is of a kind whose pieces are others */
+export function readPieces({ model, added_tokens = [], decoder }: TokenizerJson, vocabulary: ReadonlyMap<string, number>): Pieces {
   const { type = 'BPE' } = model;
   if (type !== 'BPE') throw new Error(`its model is ${String(type).slice(0, 50)}, not BPE`);
   const decoding = steps(decoder);
   const toBytes = decoding.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
   const pieces: (string | Uint8Array | undefined)[] = [], added = new Set<number>();
-  for (const piece of Object.keys(model.vocab)) pieces[checkId(model.vocab[piece])] = piece;
+  for (const [piece, id] of vocabulary) pieces[id] = piece;
   for (const { id, content, special } of added_tokens) {
     pieces[checkId(id)] = special ? undefined : content;
     added.add(id);

@@ -3,6 +3,11 @@
 /** Ids are below this. */
 const IDS = 2 ** 25;
 
+function halves(merge: string): [string, string] {
+  const cut = merge.indexOf(' ');
+  return cut < 0 ? [merge, ''] : [merge.slice(0, cut), merge.slice(cut + 1)];
+}
+
 export class Ranks {
   /** Left id * IDS + right id, sorted. */
   readonly #pairs: Float64Array;
@@ -12,9 +17,10 @@ export class Ranks {
 
   /** @param merges pairs, or both parts with a blank between; of equal ones the last counts */
   constructor(private readonly ids: ReadonlyMap<string, number>, merges: readonly (string | readonly [string, string])[]) {
-    const pairs = Float64Array.from(merges, merge => {
-      const [left, right] = typeof merge === 'string' ? merge.split(' ', 2) as [string, string] : merge;
-      return this.#idOf(left) * IDS + this.#idOf(right);
+    const pairs = new Float64Array(merges.length);
+    merges.forEach((merge, rank) => {
+      const [left, right] = typeof merge === 'string' ? halves(merge) : merge;
+      pairs[rank] = this.#idOf(left) * IDS + this.#idOf(right);
     });
     this.#pairs = pairs.slice().sort();
     this.#ranks = new Uint32Array(pairs.length);

@@ -6,7 +6,7 @@ import type { ModelConfig } from '../formats/types.js';
 import type { TokenizeOptions } from '../runtime/types.js';
 import { AddedTokens, type Foreign } from './added-tokens.js';
 import { checkPatterns } from './patterns.js';
-import { readPieces, type Pieces, type TokenizerJson } from './pieces.js';
+import { readPieces, readVocabulary, type Pieces, type TokenizerJson } from './pieces.js';
 import { TextStream } from './text-stream.js';
 import { createLibrary } from './words.js';
 
@@ -34,9 +34,10 @@ export class Tokenizer {
     const json = parseJson(bytes, file, 'tokenizer') as TokenizerJson;
     try {
       checkPatterns(json);
-      this.#pieces = readPieces(json);
+      const vocabulary = readVocabulary(json);
+      this.#pieces = readPieces(json, vocabulary);
       this.#added = new AddedTokens(json, template);
-      this.#library = createLibrary(this.#added.withoutThem(json), () => this.#sections);
+      this.#library = createLibrary(this.#added.withoutThem(json, vocabulary), vocabulary, () => this.#sections);
     } catch (cause) {
       throw bad(`is not a tokenizer.json that can be used: ${(cause as Error).message}`);
     }

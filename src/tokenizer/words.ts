@@ -13,19 +13,24 @@ const GPT2_WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p
 
 interface Step { type?: string; pretokenizers?: Step[]; add_prefix_space?: boolean; use_regex?: boolean }
 
-/** @param sections how many sections of the text come before the one that is encoded */
-export function createLibrary(json: TokenizerJson, sections: () => number): Library {
+/**
+ * @param vocabulary belongs to the library from now on; that of `json` is not looked at
+ * @param sections how many sections of the text come before the one that is encoded
+ */
+export function createLibrary(json: TokenizerJson, vocabulary: Map<string, number>, sections: () => number): Library {
   const { steps, spells } = withoutSpelling(json.pre_tokenizer as Step | null);
-  const { merges = [] } = json.model;
-  const given = { ...json.model, merges: [] };
-  const library = new Library({ ...json, pre_tokenizer: steps, model: given }, {});
+  const { merges = [], unk_token: unknown } = json.model, unknownId = vocabulary.get(unknown ?? '');
+  // It would make a map of the vocabulary, which is all that encoding needs, and is there already.
+  const vocab = unknownId === undefined ? {} : { [unknown!]: unknownId };
+  const library = new Library({ ...json, pre_tokenizer: steps, model: { ...json.model, merges: [], vocab } }, {});
   const { pre_tokenizer: cut, model } = library;
-  // It has made a map of the vocabulary, which is all that encoding needs.
-  given.vocab = {};
-  if (library.model) library.model.vocab = [];
   // Each section is a text to the library; some word marks belong to the first one only.
   if (cut) library.pre_tokenizer = ((text: string) => cut(text, { section_index: sections() })) as typeof cut;
   if (!model) throw new Error('it has no model');
+  // Its own additions count.
+  for (const [piece, id] of model.tokens_to_ids) vocabulary.set(piece, id);
+  model.tokens_to_ids = vocabulary;
+  model.vocab = [];
   ranked(model, merges);
 
   const encode = model.encode.bind(model), known = new Map<string, string[]>();
