@@ -51,7 +51,7 @@ export interface PackStats {
   bits: Bits;
 }
 
-/** Rows of one matrix that a worker packs at once: whole tiles, about a million weights. */
+/** Rows of one matrix that a worker packs at once: whole tiles, about two million weights. */
 const JOB_WEIGHTS = 2 ** 21;
 const LITTLE_WEIGHTS = 2 ** 28;
 
