@@ -143,7 +143,7 @@ export const endAll = async (lutra: typeof import('lutra'), { slow, model: locat
 
   for (let round = 0; round < rounds; round++) {
     for (const stage of ['download', 'load', 'prefill', 'decode'] as const) {
-      const ways = ['abort', 'worker', ...(stage === 'prefill' || stage === 'decode' ? ['dispose', ...(threads > 1 ? ['thread'] : [])] : []), ...(server ? [] : ['page'])];
+      const ways = ['abort', 'worker', ...(stage === 'prefill' || stage === 'decode' ? ['dispose', ...(threads > 1 && (server || round === 0) ? ['thread'] : [])] : []), ...(server ? [] : ['page'])];
       for (const way of ways) await one(stage, way as Ended['way']);
     }
     marks.push(await memory());
@@ -153,7 +153,8 @@ export const endAll = async (lutra: typeof import('lutra'), { slow, model: locat
 
 /** @param growth bytes by which memory may grow from the first round to the last: less than one model a round */
 export function checkEnded({ all, marks }: Awaited<ReturnType<typeof endAll>>, { threads, rounds, growth, page = false }: { threads: number; rounds: number; growth: number; page?: boolean }): void {
-  assert.is(all.length, rounds * ((threads > 1 ? 12 : 10) + (page ? 4 : 0)));
+  // Chromium keeps some of the memory of a model whose thread somebody ends: on pages that is done in the first round only.
+  assert.is(all.length, rounds * (page ? 14 : 10) + (threads > 1 ? 2 * (page ? 1 : rounds) : 0));
   for (const { stage, way, error, next, took, late } of all) {
     const what = `${stage}, ${way}`, expected = { abort: 'enough', dispose: 'DISPOSED', worker: 'ENGINE_CRASH', thread: 'ENGINE_CRASH', page: '' }[way];
     assert.is(error, expected, what);
