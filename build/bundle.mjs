@@ -1,5 +1,5 @@
 /**
- * src/ -> dist/*.js, by esbuild: the library, its workers and the command line, each one file; and the library with
+ * src/ -> dist/*.js, by esbuild: the library, its workers, the runtime's parts and the command line, each one file; and the library with
  * workers and wasm inside, as a module and as a script.
  */
 import { chmodSync, existsSync, readFileSync, readdirSync } from 'node:fs';
@@ -37,6 +37,25 @@ const inlined = {
   name: 'inlined',
   setup: ({ onResolve }) => onResolve({ filter: /\/beside\.js$/ }, () => ({ path: join(root, 'src', 'platform', 'inlined.ts') })),
 };
+/** The runtime's worker loads its parts (src/parts/) when it needs them. */
+const apart = {
+  name: 'apart',
+  setup: ({ onResolve }) => onResolve({ filter: /\/parts\.js$/ }, () => ({ path: join(root, 'src', 'parts', 'apart.ts') })),
+};
+/** In a part: the modules of src/parts/shared.ts are what it is called with. */
+const given = {
+  name: 'given',
+  setup({ onResolve, onLoad }) {
+    const folder = join(root, 'src', 'parts'), imports = readFileSync(join(folder, 'shared.ts'), 'utf8').matchAll(/^import \* as (\w+) from '(.+)';$/gm);
+    const names = new Map([...imports].map(([, name, path]) => [join(folder, path), name]));
+    onResolve({ filter: /^\./ }, ({ path, resolveDir }) => {
+      const full = join(resolveDir, path);
+      if (names.has(full)) return { path: names.get(full), namespace: 'given' };
+      return full.includes(join('src', 'platform')) ? { errors: [{ text: `${path} knows something: parts have it through src/parts/shared.ts` }] } : undefined;
+    });
+    onLoad({ filter: /^/, namespace: 'given' }, ({ path }) => ({ contents: `module.exports = shared.${path};` }));
+  },
+};
 /** Errors are known by their names. */
 const small = { ...neutral, plugins: [inlined], minify: true, keepNames: true };
 /** Metro's own settings refuse some of what is newer. */
@@ -46,6 +65,10 @@ const forMetro = { ...small, target: 'es2021' };
  * short: Node prints the line of an uncaught error.
  */
 const worker = { ...small, format: 'iife', lineLimit: 160, charset: 'ascii' };
+const part = name => ({
+  ...worker, plugins: [given], globalName: 'part',
+  banner: { js: `(globalThis.lutraParts ??= {})['${name}.js'] = shared => {` }, footer: { js: 'return part; };' },
+});
 const noAssets = { __LUTRA_ASSETS__: '{}' };
 
 /** What inline bundles hold: the quantiser is the command line's. */
@@ -53,7 +76,9 @@ const forRunning = name => !/quant/.test(name);
 
 const bundles = [
   { entry: 'src/index.ts', out: 'index', options: neutral },
-  { entry: 'src/worker.ts', out: 'worker', options: worker },
+  { entry: 'src/worker.ts', out: 'worker', options: { ...worker, plugins: [inlined, apart] } },
+  { entry: 'src/parts/chat.ts', out: 'worker-chat', options: part('worker-chat') },
+  { entry: 'src/parts/import.ts', out: 'worker-import', options: part('worker-import') },
   { entry: 'src/engine/crew-worker.ts', out: 'crew-worker', options: worker },
   { entry: 'src/pack/worker.ts', out: 'pack-worker', options: worker },
   { entry: 'src/quant/worker.ts', out: 'quant-worker', options: worker },

@@ -33,10 +33,10 @@ export async function bundleForNode(entryPoints) {
   for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
 }
 
-/** Code bundled there looks for its workers and wasm files beside itself. */
+/** Code bundled there looks for its workers, their parts and wasm files beside itself. */
 export async function copyAssets() {
   const { writeIfChanged } = await import('./bundle.mjs');
-  for (const path of [...files(join(dist, 'wasm'), /\.wasm$/), ...files(dist, /worker\.js$/)]) {
+  for (const path of [...files(join(dist, 'wasm'), /\.wasm$/), ...files(dist, /worker(-\w+)?\.js$/)]) {
     writeIfChanged(join(out, relative(dist, path)), readFileSync(path));
   }
 }

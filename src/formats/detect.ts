@@ -1,11 +1,10 @@
 /** A path -> what lies there. */
 import { BadModelFileError, FileAccessError, UnsupportedFormatError } from '../errors.js';
+import { importPart } from '../parts/parts.js';
 import { readBytes } from './bytes.js';
 import { openFile, openIfThere } from './files.js';
 import { GGUF_MAGIC } from './gguf.js';
-import { importGguf } from './gguf-model.js';
-import { importHuggingFace } from './hf.js';
-import { importLlama2c, LLAMA2C_MAGIC } from './llama2c.js';
+import { LLAMA2C_MAGIC } from './llama2c.js';
 import { isPacked } from './packed.js';
 import { readSafetensorsHeader } from './safetensors.js';
 import { INDEX_NAME, openPackedShards } from './shards.js';
@@ -25,6 +24,7 @@ export async function detect(path: string, { tokenizer }: ImportOptions = {}): P
   const config = await openIfThere(`${path}/config.json`);
   if (config) {
     await config.close();
+    const { importHuggingFace } = await importPart();
     return { source: await importHuggingFace(path, tokenizer) };
   }
   const index = await openIfThere(`${path}/${INDEX_NAME}`);
@@ -37,8 +37,8 @@ export async function detectFile(file: ByteSource, openTokenizer: (vocabSize: nu
   try {
     const kind = await kindOf(file);
     if (kind === 'packed') return { packed: file };
-    if (kind === 'gguf') return { source: await importGguf(file) };
-    return { source: await importLlama2c(file, openTokenizer) };
+    const { importGguf, importLlama2c } = await importPart();
+    return { source: await (kind === 'gguf' ? importGguf(file) : importLlama2c(file, openTokenizer)) };
   } catch (error) {
     await file.close();
     throw error;

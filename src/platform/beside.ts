@@ -3,6 +3,8 @@ import type { AssetTable } from './assets.js';
 
 export const beside = (): AssetTable => ({
   'worker.js': new URL('./worker.js', import.meta.url).href,
+  'worker-chat.js': new URL('./worker-chat.js', import.meta.url).href,
+  'worker-import.js': new URL('./worker-import.js', import.meta.url).href,
   'crew-worker.js': new URL('./crew-worker.js', import.meta.url).href,
   'pack-worker.js': new URL('./pack-worker.js', import.meta.url).href,
   'quant-worker.js': new URL('./quant-worker.js', import.meta.url).href,

@@ -6,6 +6,7 @@ interface Builtins {
   'node:inspector': typeof import('node:inspector');
   'node:os': typeof import('node:os');
   'node:url': typeof import('node:url');
+  'node:vm': typeof import('node:vm');
   'node:worker_threads': typeof import('node:worker_threads');
 }
 

@@ -3,7 +3,7 @@
  * package's files are, and what it is for. One that says nothing is given up after a while: nobody waits for ever.
  */
 import { EngineCrashError, EnvironmentError, LutraError } from '../errors.js';
-import { allAssets, INLINE, readAsset, useAssets, type AssetName, type AssetTable, type WorkerName } from './assets.js';
+import { allAssets, INLINE, textOf, useAssets, type AssetName, type AssetTable, type WorkerName } from './assets.js';
 import { builtin, isServer } from './builtin.js';
 import { holdLock, holdPort, onEnd, type Lifeline } from './lifeline.js';
 
@@ -161,8 +161,6 @@ function makeWorker(url: string, script: string | undefined): Worker {
     return new globalThis.Worker(`data:text/javascript;charset=utf-8,${encodeURIComponent(script)}`);
   }
 }
-
-const textOf = async (name: AssetName) => new TextDecoder().decode(await readAsset(name));
 
 /** In a worker: says that it runs, and calls `main` with what it is for and its parent. What `main` throws ends the worker. */
 export function connect<Init>(main: (init: Init, parent: Peer) => void): void {

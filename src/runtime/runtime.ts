@@ -3,6 +3,7 @@ import type { ChatWriter } from '../chat/chat.js';
 import type { CreateEngine } from '../engine/types.js';
 import { BadArgumentError, BadModelFileError, ChatTemplateError, DisposedError } from '../errors.js';
 import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
+import { chatPart } from '../parts/parts.js';
 import { collectGarbage, type Lifeline, type Peer } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { generate, type Voice } from './generate.js';
@@ -167,7 +168,7 @@ class LoadedModel {
   async writer(): Promise<ChatWriter> {
     const { source } = this.info;
     if (!this.#chat) throw new ChatTemplateError(source, 'this model has no chat template', 'Use `generate` with a prompt as the model was trained for, or an instruct model.');
-    const { ChatWriter } = await import('../chat/chat.js');
+    const { ChatWriter } = await chatPart();
     return this.#writer ??= new ChatWriter(this.#chat, this.voice.tokenizer, source);
   }
 

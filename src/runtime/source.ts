@@ -7,12 +7,13 @@ import type { SourceModel } from '../formats/source.js';
 import type { ByteSource, ModelConfig, PackedHeader } from '../formats/types.js';
 import { defaultKvType, kvPositionBytes, kvTypeFor } from '../engine/plan.js';
 import type { KvTypeName } from '../engine/types.js';
-import { pack, packedBytes, type PackOptions } from '../pack/pack.js';
+import type { PackOptions } from '../pack/pack.js';
 import { MemorySink } from '../pack/sink.js';
+import { importPart } from '../parts/parts.js';
 import { builtin } from '../platform/builtin.js';
 import { blobSource, bytesSource, memoryLimit } from '../platform/platform.js';
 import { DEFAULT_CONTEXT } from './options.js';
-import { PackStream, type PackInto } from './pack-stream.js';
+import type { PackInto } from './pack-stream.js';
 import type { LoadProgress, WireLoadOptions, WireSource } from './types.js';
 
 type SourceOptions = Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer' | 'token' | 'context' | 'kvType'>;
@@ -33,7 +34,7 @@ async function inMemory(name: string, packInto: PackInto, end: () => Promise<voi
 
 /** For an engine: a model that is not packed yet becomes a source of the kind that streams. Otherwise like `openPacked`. */
 export const openForEngine = (from: WireSource, options: SourceOptions, onProgress?: Report, signal?: AbortSignal) =>
-  openPacked(from, options, onProgress, signal, PackStream.open);
+  openPacked(from, options, onProgress, signal, async (...packing) => (await importPart()).PackStream.open(...packing));
 
 /** @param onProgress bytes to download, weights to pack, where there is something of the kind to do */
 export async function openPacked(from: WireSource, options: SourceOptions, onProgress: Report = () => {}, signal?: AbortSignal, hold: Hold = inMemory):
@@ -80,6 +81,7 @@ async function openDownloaded(from: string, options: SourceOptions, onProgress: 
   signal?.throwIfAborted();
   const found = await detect(location, importing);
   if ('packed' in found) return packedOf(found, from, options, onProgress, signal, hold);
+  const { pack } = await importPart();
   try {
     await pack(found.source, packOptions(found.source, options, onProgress, signal), await store.sink(kept));
   } finally {
@@ -95,7 +97,7 @@ async function packedOf(found: Detected, name: string, options: SourceOptions, o
     await found.packed.close();
     throw new BadArgumentError(weights === undefined ? 'groupSize' : 'weights', 'the model is packed already', 'Leave it out, or load the model that was packed.');
   }
-  const { source } = found;
+  const { source } = found, { pack } = await importPart();
   return hold(name, (sink, stop) => pack(source, packOptions(source, options, onProgress, signal ? AbortSignal.any([signal, stop]) : stop), sink), () => source.close());
 }
 
@@ -111,7 +113,7 @@ function packOptions(source: SourceModel, { weights, groupSize }: SourceOptions,
 async function checkMemory(found: Detected, options: SourceOptions): Promise<void> {
   const kept = (config: ModelConfig, kvType: KvTypeName) => kvPositionBytes(config, options.kvType ?? kvType) * (options.context ?? Math.min(config.contextLength, DEFAULT_CONTEXT));
   const needed = 'packed' in found ? await readPackedHeader(found.packed).then(header => header.dataBytes + kept(header.config, kvTypeFor(header)))
-    : packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config, defaultKvType(found.source.config, options.weights === 'f32'));
+    : (await importPart()).packedBytes(found.source, packOptions(found.source, options)) + kept(found.source.config, defaultKvType(found.source.config, options.weights === 'f32'));
   const available = memoryLimit();
   if (needed > available) throw new OutOfMemoryError(needed, available, 'Nothing was downloaded. Use a smaller model, fewer bits (`weights`), or a smaller context.');
 }

@@ -46,7 +46,7 @@ const builds: Record<string, () => Promise<string>> = {
   async esbuild() {
     await tool('esbuild', 'main.js', '--bundle', '--format=esm', '--outdir=with-esbuild', '--log-level=warning');
     cpSync(join(folder, 'index.html'), join(folder, 'with-esbuild', 'index.html'));
-    copyAssets('with-esbuild', ['worker.js', 'crew-worker.js', 'pack-worker.js', 'wasm']);
+    copyAssets('with-esbuild', ['worker.js', 'worker-chat.js', 'worker-import.js', 'crew-worker.js', 'pack-worker.js', 'wasm']);
     return 'with-esbuild';
   },
   async 'esbuild, with lutra/inline'() {

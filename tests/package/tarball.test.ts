@@ -54,7 +54,7 @@ test('PATH holds no compiler', () => {
 test('it holds what is needed and nothing else', () => {
   const paths = packed.files.map(file => file.path).sort();
   const needed = ['LICENSE', 'README.md', 'package.json', 'docs/format.md', MODEL, 'dist/THIRD-PARTY-LICENSES.txt', 'dist/types/index.d.ts',
-    ...['index', 'inline', 'inline.script', 'react-native', 'react-native.plain', 'worker', 'crew-worker', 'pack-worker', 'quant-worker', 'cli'].map(name => `dist/${name}.js`),
+    ...['index', 'inline', 'inline.script', 'react-native', 'react-native.plain', 'worker', 'worker-chat', 'worker-import', 'crew-worker', 'pack-worker', 'quant-worker', 'cli'].map(name => `dist/${name}.js`),
     ...['lutra-simd', 'lutra-simd-shared', 'lutra-relaxed', 'lutra-relaxed-shared', 'lutra-quantize', 'packers'].map(name => `dist/wasm/${name}.wasm`)];
   assert.equal(needed.filter(path => !paths.includes(path)), [], 'missing');
   const allowed = /^(LICENSE|README\.md|package\.json|docs\/format\.md|models\/[^/]+|dist\/[\w.-]+?(\.js|\.js\.LEGAL\.txt|\.txt)|dist\/types\/.*\.d\.ts|dist\/wasm\/[\w-]+\.wasm)$/;
