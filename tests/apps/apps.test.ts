@@ -1,12 +1,13 @@
 // serial, 600 s
 // The package in an app that Vite, webpack or esbuild builds, without any setting of their own, in Chromium.
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run } from '../../build/util.mjs';
 import { runtime } from '../../build/runtimes.mjs';
+import { chattyFile } from '../formats/gguf-file.js';
 import { reportOf } from '../helpers/elsewhere.js';
 import { packages, placeLutra } from '../helpers/packages.js';
 import { repoRoot } from '../helpers/paths.js';
@@ -25,6 +26,7 @@ test.before(() => {
     if (existsSync(join(tools.folder, 'node_modules', name))) symlinkSync(join(tools.folder, 'node_modules', name), join(folder, 'node_modules', name));
   }
   placeLutra(folder);
+  writeFileSync(join(folder, 'tiny.gguf'), chattyFile());
 });
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -65,9 +67,9 @@ for (const [name, build] of Object.entries(builds)) {
   test(name, async () => {
     const out = join(folder, await build());
     for (const isolated of [true, false]) {
-      const { text, completionTokens, crew, wasm } = await reportOf<{ text: string; completionTokens: number; crew: string; wasm: string }>('chromium', '/index.html', { folder: out, isolated, files: { '/model': model } });
+      const { text, completionTokens, crew, wasm, chatted } = await reportOf<{ text: string; completionTokens: number; crew: string; wasm: string; chatted: number }>('chromium', '/index.html', { folder: out, isolated, files: { '/model': model, '/gguf': join(folder, 'tiny.gguf') } });
       assert.ok(text.length > 10);
-      assert.is(completionTokens, 20);
+      assert.equal([completionTokens, chatted], [20, 4]);
       assert.match(`${crew}, ${wasm}`, isolated ? /^shared, relaxed-shared$/ : /^(single|private), relaxed$/); // as timing settles it
     }
   });

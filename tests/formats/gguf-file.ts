@@ -104,3 +104,9 @@ export function tinyParts(type = 'F32', shape = small, { untied = false, embeddi
     ],
   };
 }
+
+/** The smallest that the engine runs, with a chat template. */
+export function chattyFile(): Uint8Array<ArrayBuffer> {
+  const parts = tinyParts('F32', { dim: 32, hiddenDim: 64, nLayers: 1, nHeads: 2, nHeadsKv: 1 });
+  return ggufFile({ ...parts, entries: [...parts.entries, ['tokenizer.chat_template', str('{% for m in messages %}{{ m.content }}<end>{% endfor %}')]] });
+}

@@ -11,7 +11,7 @@ import { importGguf } from '../../src/formats/gguf-model.js';
 import { pack } from '../../src/pack/pack.js';
 import { MemorySink } from '../../src/pack/sink.js';
 import { bytesSource } from '../../src/platform/platform.js';
-import { ggufFile, str, tinyParts } from '../formats/gguf-file.js';
+import { chattyFile } from '../formats/gguf-file.js';
 import type { BrowserName } from '../helpers/browser.js';
 import { runOnPage, runOnServer } from '../helpers/elsewhere.js';
 import { repoRoot } from '../helpers/paths.js';
@@ -31,9 +31,7 @@ function place(name: string, kept: string[]): string {
 const folders = [place('neither', []), place('chat', ['worker-chat.js']), place('import', ['worker-import.js']), place('later', [])];
 test.after(() => rmSync(root, { recursive: true }));
 
-const parts = tinyParts('F32', { dim: 32, hiddenDim: 64, nLayers: 1, nHeads: 2, nHeadsKv: 1 });
-const gguf = ggufFile({ ...parts, entries: [...parts.entries, ['tokenizer.chat_template', str('{% for m in messages %}{{ m.content }}<end>{% endfor %}')]] });
-const source = await importGguf(bytesSource('tiny.gguf', gguf)), sink = new MemorySink();
+const gguf = chattyFile(), source = await importGguf(bytesSource('tiny.gguf', gguf)), sink = new MemorySink();
 await pack(source, { bits: 8 }, sink);
 const args = { packed: [...sink.bytes], gguf: [...gguf] };
 
