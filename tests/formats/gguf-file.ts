@@ -105,8 +105,9 @@ export function tinyParts(type = 'F32', shape = small, { untied = false, embeddi
   };
 }
 
-/** The smallest that the engine runs, with a chat template. */
+/** About the smallest that the engine runs, with a chat template that wants no system messages. */
 export function chattyFile(): Uint8Array<ArrayBuffer> {
   const parts = tinyParts('F32', { dim: 32, hiddenDim: 64, nLayers: 1, nHeads: 2, nHeadsKv: 1 });
-  return ggufFile({ ...parts, entries: [...parts.entries, ['tokenizer.chat_template', str('{% for m in messages %}{{ m.content }}<end>{% endfor %}')]] });
+  const template = '{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system") }}{% endif %}{{ m.content }}<end>{% endfor %}';
+  return ggufFile({ ...parts, entries: [...parts.entries, ['tokenizer.chat_template', str(template)]] });
 }

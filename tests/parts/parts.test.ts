@@ -87,4 +87,13 @@ test('what could not be loaded is tried again', async () => {
   assert.is((await chat()).ids.length, 4);
 });
 
+test('errors that a part throws keep their class', async () => {
+  const { loadModel, BadModelFileError, ChatTemplateError } = await import(pathToFileURL(join(dist, 'index.js')).href) as typeof import('lutra');
+  assert.instance(await loadModel(gguf.slice(0, 100)).catch(error => error), BadModelFileError);
+  await using model = await loadModel(sink.bytes, { threads: 1 });
+  const refused = await model.chat([{ role: 'system', content: 'the' }]).result.catch(error => error);
+  assert.instance(refused, ChatTemplateError);
+  assert.match(refused.message, 'no system');
+});
+
 test.run();
