@@ -1,6 +1,6 @@
 /**
- * src/ -> dist/*.js, by esbuild: the library, its workers, the runtime's parts and the command line, each one file; and the library with
- * workers and wasm inside, as a module and as a script.
+ * src/ -> dist/*.js, by esbuild: the library, its workers, the parts of the runtime and the command line, each one file;
+ * and the library with workers and wasm inside, as a module and as a script.
  */
 import { chmodSync, existsSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -65,6 +65,7 @@ const forMetro = { ...small, target: 'es2021' };
  * short: Node prints the line of an uncaught error.
  */
 const worker = { ...small, format: 'iife', lineLimit: 160, charset: 'ascii' };
+/** A part's file: a function that the worker calls (src/parts/apart.ts). */
 const part = name => ({
   ...worker, plugins: [given], globalName: 'part',
   banner: { js: `(globalThis.lutraParts ??= {})['${name}.js'] = shared => {` }, footer: { js: 'return part; };' },
