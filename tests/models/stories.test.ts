@@ -54,7 +54,7 @@ test('words that were asked for are used', async () => {
     assert.is(finishReason, 'stop');
     if (line.slice('Words: '.length).split(', ').every(word => text.toLowerCase().includes(word))) used++;
   }
-  assert.ok(used >= asked.length * 0.8, `${used} of ${asked.length}`);        // 85 of 100 in the model card's run
+  assert.ok(used >= asked.length * 0.9, `${used} of ${asked.length}`);        // all of 100 in the model card's run
 });
 
 test('a seed tells its story again', async () => {
@@ -63,11 +63,10 @@ test('a seed tells its story again', async () => {
   assert.is.not(await tell(2), STORY);
 });
 
-const STORY = 'Have you heard of Tim? He was a kind fox who lived in a little house near the forest. He liked nothing so much as a small bell. He'
-  + ' had a good friend, a silly beaver named Maya. "Look, Mom," said Tim. "My tooth is moving!" And Maya did not want to lose it. She '
-  + 'ate only soup all day. "I can pull it out," said Maya. Tim put both hands over his mouth. Then Maya forgot about it and ate some '
-  + 'pears with Maya. Suddenly something hard was in his mouth. "It did not hurt at all!" said Tim. But where was the tooth? They '
-  + 'looked for it in the grass. When Tim woke up, the tooth was gone. There was a silver bell under his pillow. "I was scared for '
-  + 'nothing," said Tim. When Tim was over, the tooth was gone. That night, Tim fell asleep with a smile.';
+const STORY = 'There once was a fox named Ben. He was so kind. He liked nothing so much as a strange bell. He had a good friend, a clever '
+  + 'squirrel named Clara. "Today you go to school," said Mom to Ben. Ben held her hand tight. "What if nobody likes me?" asked Ben. '
+  + '"Just be yourself," said Grandma. The teacher was a friendly old owl with round glasses. "Welcome, Ben," she said. And Ben saw '
+  + 'that Clara was crying. "Is it your first day too?" Ben asked. Clara nodded. They sang and painted and played with a boat. Ben '
+  + 'forgot to be frightened. Grandma was waiting at the gate. Ben talked all the way home.';
 
 test.run();
