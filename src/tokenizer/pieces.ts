@@ -65,17 +65,17 @@ function checkId(id: unknown): number {
   throw new Error(`${JSON.stringify(id)} is no token id`);
 }
 
-/** Pieces and their ids. @throws Error when an id is none */
+/** Pieces and their ids. @throws Error when an id is none, or the model is of a kind whose pieces are others */
 export function readVocabulary({ model }: TokenizerJson): Map<string, number> {
+  const { type = 'BPE' } = model;
+  if (type !== 'BPE') throw new Error(`its model is ${String(type).slice(0, 50)}, not BPE`);
   const vocabulary = new Map<string, number>();
   for (const [piece, id] of Object.entries(model.vocab)) vocabulary.set(piece, checkId(id));
   return vocabulary;
 }
 
-/** @throws Error when an id of an added token is none, or the model is of a kind whose pieces are others */
-export function readPieces({ model, added_tokens = [], decoder }: TokenizerJson, vocabulary: ReadonlyMap<string, number>): Pieces {
-  const { type = 'BPE' } = model;
-  if (type !== 'BPE') throw new Error(`its model is ${String(type).slice(0, 50)}, not BPE`);
+/** @throws Error when an id of an added token is none */
+export function readPieces({ added_tokens = [], decoder }: TokenizerJson, vocabulary: ReadonlyMap<string, number>): Pieces {
   const decoding = steps(decoder);
   const toBytes = decoding.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
   const pieces: (string | Uint8Array | undefined)[] = [], added = new Set<number>();
