@@ -9,6 +9,8 @@ const HEAD = 'Q6_K';
 /** Blocks that are made; matrices repeat them. */
 const DISTINCT = 4096;
 const ALIGNMENT = 32;
+/** Larger files are split: browsers read no more than 2 GB at once. */
+const LARGEST = 1.9e9;
 
 interface Tensor { name: string; dims: number[]; type: string; bytes: number }
 
@@ -51,9 +53,9 @@ function vocabulary(size: number): { tokens: string[]; types: number[] } {
   return { tokens: tokens.slice(0, size), types: types.slice(0, size) };
 }
 
-function headerOf(shape: Shape, type: string, tensors: Tensor[]): Buffer {
+function metadataOf(shape: Shape, type: string): [string, Raw][] {
   const { tokens, types } = vocabulary(shape.vocabSize);
-  const entries: [string, Raw][] = [
+  return [
     ['general.architecture', str('llama')], ['general.name', str(`random ${type}`)], ['general.alignment', num(ALIGNMENT)],
     ['llama.block_count', num(shape.nLayers)], ['llama.context_length', num(8192)], ['llama.embedding_length', num(shape.dim)],
     ['llama.feed_forward_length', num(shape.hiddenDim)], ['llama.attention.head_count', num(shape.nHeads)], ['llama.attention.head_count_kv', num(shape.nHeadsKv)],
@@ -64,15 +66,40 @@ function headerOf(shape: Shape, type: string, tensors: Tensor[]): Buffer {
     ['tokenizer.ggml.bos_token_id', num(1)], ['tokenizer.ggml.eos_token_id', num(2)], ['tokenizer.ggml.unknown_token_id', num(0)],
     ['tokenizer.ggml.add_bos_token', bool(true)],
   ];
+}
+
+function headerOf(metadata: [string, Raw][], tensors: Tensor[]): Buffer {
   let offset = 0;
   const infos = tensors.map(({ name, dims, type: of, bytes }) => {
     const info = Buffer.concat([text(name), u32(dims.length), ...dims.map(u64), u32(typeIds[of]!), u64(offset)]);
     offset += up(bytes);
     return info;
   });
-  const header = Buffer.concat([Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(entries.length),
-    ...entries.map(([key, [id, bytes]]) => Buffer.concat([text(key), u32(id), bytes])), ...infos]);
+  const header = Buffer.concat([Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(metadata.length),
+    ...metadata.map(([key, [id, bytes]]) => Buffer.concat([text(key), u32(id), bytes])), ...infos]);
   return Buffer.concat([header, Buffer.alloc(up(header.length) - header.length)]);
+}
+
+const u16 = (value: number): Raw => [2, u32(value).subarray(0, 2)];
+const i32 = (value: number): Raw => [5, u32(value)];
+
+interface Part { path: string; header: Buffer; tensors: Tensor[] }
+
+/** One file, or as many as keep the tensors of each below `largest` bytes; the first holds the metadata. */
+function partsOf(path: string, shape: Shape, type: string, largest: number): Part[] {
+  const tensors = tensorsOf(shape, type), runs: Tensor[][] = [[]];
+  let size = 0;
+  for (const tensor of tensors) {
+    if (size > 0 && size + tensor.bytes > largest) [size] = [0, runs.push([])];
+    size += up(tensor.bytes);
+    runs.at(-1)!.push(tensor);
+  }
+  const metadata = metadataOf(shape, type), five = (n: number) => String(n).padStart(5, '0');
+  if (runs.length === 1) return [{ path, header: headerOf(metadata, tensors), tensors }];
+  return runs.map((run, i) => {
+    const split: [string, Raw][] = [['split.no', u16(i)], ['split.count', u16(runs.length)], ['split.tensors.count', i32(tensors.length)]];
+    return { path: path.replace(/\.gguf$/, `-${five(i + 1)}-of-${five(runs.length)}.gguf`), header: headerOf(i === 0 ? [...metadata, ...split] : split, run), tensors: run };
+  });
 }
 
 /** Bytes of the matrices that a decode step reads: all but the embedding. */
@@ -80,13 +107,16 @@ export function streamedGguf(shape: Shape, type: string): number {
   return tensorsOf(shape, type).reduce((sum, { name, dims, bytes }) => dims.length < 2 || name.startsWith('token_embd') ? sum : sum + bytes, 0);
 }
 
-/** Writes the file unless it is there. */
-export async function writeGguf(path: string, shape: Shape, type: string): Promise<void> {
-  const tensors = tensorsOf(shape, type), header = headerOf(shape, type, tensors);
+/** Writes the file, or its parts, unless they are there. @returns their paths, the first one first */
+export async function writeGguf(path: string, shape: Shape, type: string, largest = LARGEST): Promise<string[]> {
+  const parts = partsOf(path, shape, type, largest), noise = new Map<string, Uint8Array>();
+  for (const part of parts) await writePart(part, noise);
+  return parts.map(part => part.path);
+}
+
+async function writePart({ path, header, tensors }: Part, noise: Map<string, Uint8Array>): Promise<void> {
   const size = tensors.reduce((sum, { bytes }) => sum + up(bytes), header.length);
   if ((await stat(path).catch(() => null))?.size === size) return;
-
-  const noise = new Map<string, Uint8Array>();
   const temporary = `${path}.${process.pid}.tmp`, file = await open(temporary, 'w');
   try {
     await file.write(header);

@@ -119,15 +119,15 @@ async function addPeers(model: BenchModel, context: number, report: Report, add:
     absent.push(...everyPeer.map(name => ({ name, reason: reasonOf(error) })));
     return;
   }
-  const { path, format, bytes } = gguf;
-  await add('llama.cpp native', () => openNative(path, format, bytes, counts, context));
+  const { paths, format, bytes } = gguf;
+  await add('llama.cpp native', () => openNative(paths[0]!, format, bytes, counts, context));
   if (!versions.some(version => wanted(`wllama ${version}`))) return;
   try {
     const browser = await startBrowser();
     closers.push(browser.close);
     report.machine.browser = browser.version;
     for (const version of versions) {
-      for (const threads of counts) await add(`wllama ${version}, ${threadsOf({ threads })}`, () => browser.openWllama(version, path, format, bytes, threads, context));
+      for (const threads of counts) await add(`wllama ${version}, ${threadsOf({ threads })}`, () => browser.openWllama(version, paths, format, bytes, threads, context));
     }
   } catch (error) {
     absent.push(...versions.map(version => ({ name: `wllama ${version}`, reason: reasonOf(error) })));

@@ -18,23 +18,27 @@ export interface BenchModel {
   source: ByteSource;
   header: PackedHeader;
   /** The peers' file: the same, or its counterpart of the same shape and about as many bits. */
-  gguf?: () => Promise<{ path: string; format: string; bytes: number }>;
+  gguf?: () => Promise<GgufFile>;
   close(): Promise<void>;
 }
+
+/** `paths`: its parts, if it is split. `bytes`: of the matrices that a decode step reads. */
+interface GgufFile { paths: string[]; format: string; bytes: number }
 
 const counterparts: Record<string, string> = { 2: 'Q2_K', 3: 'Q3_K', 4: 'Q4_0', 8: 'Q8_0', ternary: 'TQ2_0' };
 
 export function syntheticModel(name: string, shape: Shape, bits: string, groupSize: number, headBits: string, keep: boolean): BenchModel {
   const { header, source } = synthetic(shape, bits, groupSize, headBits), type = counterparts[bits];
-  const folder = join(tmpdir(), 'lutra-bench'), path = join(folder, `${name}-${type}.gguf`);
-  const remove = () => { if (!keep) rmSync(path, { force: true }); };
+  const folder = join(tmpdir(), 'lutra-bench');
+  let paths: string[] = [];
+  const remove = () => { if (!keep) for (const path of paths) rmSync(path, { force: true }); };
   process.once('exit', remove);
   return {
     name: `${name} shape`, format: `${bits === 'ternary' ? 'ternary' : bits === '8' ? '8 bits' : `${bits} bits g${groupSize}`}${headBits === '4' ? ', head 4' : ''}`, weights: streamed(header).weights, source, header,
     ...(type && { gguf: async () => {
       mkdirSync(folder, { recursive: true });
-      await writeGguf(path, shape, type);
-      return { path, format: type, bytes: streamedGguf(shape, type) };
+      paths = await writeGguf(join(folder, `${name}-${type}.gguf`), shape, type);
+      return { paths, format: type, bytes: streamedGguf(shape, type) };
     } }),
     close: async () => remove(),
   };
@@ -50,7 +54,7 @@ export async function fileModel(path: string): Promise<BenchModel> {
   };
 }
 
-async function ggufFile(path: string): Promise<{ path: string; format: string; bytes: number }> {
+async function ggufFile(path: string): Promise<GgufFile> {
   const file = await openFile(path);
   try {
     const { tensors } = await readGguf(file), tied = !tensors.has('output.weight'), byType = new Map<string, number>();
@@ -59,7 +63,7 @@ async function ggufFile(path: string): Promise<{ path: string; format: string; b
       byType.set(type.name, (byType.get(type.name) ?? 0) + dims.reduce((a, b) => a * b) / type.elements * type.bytes);
     }
     const [[most]] = [...byType].sort((a, b) => b[1] - a[1]) as [[string, number]];
-    return { path, format: most, bytes: [...byType.values()].reduce((a, b) => a + b) };
+    return { paths: [path], format: most, bytes: [...byType.values()].reduce((a, b) => a + b) };
   } finally {
     await file.close();
   }

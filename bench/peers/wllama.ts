@@ -10,7 +10,7 @@ import { peerRequire, peersFolder } from './install.js';
 /** What is used of playwright-core. */
 interface Page {
   goto(url: string): Promise<unknown>;
-  setInputFiles(selector: string, path: string): Promise<void>;
+  setInputFiles(selector: string, paths: string[]): Promise<void>;
   evaluate<A, R>(run: (argument: A) => R | Promise<R>, argument: A): Promise<R>;
   on(event: 'console', listener: (message: { text(): string }) => void): void;
   close(): Promise<void>;
@@ -51,7 +51,7 @@ const pages: Record<WllamaVersion, string> = {
     };`,
 };
 
-const page = (version: WllamaVersion, folder: string) => `<!doctype html><input type="file" id="model"><script type="module">
+const page = (version: WllamaVersion, folder: string) => `<!doctype html><input type="file" id="model" multiple><script type="module">
     const base = location.origin + ${JSON.stringify(folder)};
     const { Wllama } = await import(base + '/index.js');
     ${pages[version]}
@@ -70,7 +70,7 @@ declare const window: {
 
 export interface BrowserForPeers {
   version: string;
-  openWllama(version: WllamaVersion, file: string, model: string, bytes: number, threads: number, context: number): Promise<Contestant>;
+  openWllama(version: WllamaVersion, files: string[], model: string, bytes: number, threads: number, context: number): Promise<Contestant>;
   close(): Promise<void>;
 }
 
@@ -85,7 +85,7 @@ export async function startBrowser(): Promise<BrowserForPeers> {
     .catch(async error => { await server.close(); throw error; });
   return {
     version: browser.version(),
-    async openWllama(version, file, model, bytes, threads, context) {
+    async openWllama(version, files, model, bytes, threads, context) {
       const tab = await browser.newPage();
       let said = '';
       tab.on('console', message => { said = message.text() || said; });
@@ -95,7 +95,7 @@ export async function startBrowser(): Promise<BrowserForPeers> {
           if (i > 100) throw new Error(`the page did not start: ${said}`);
           await new Promise(resolve => setTimeout(resolve, 100));
         }
-        await tab.setInputFiles('#model', file);
+        await tab.setInputFiles('#model', files);
         const got = await tab.evaluate(options => window.load(options), { threads, context });
         // Without shared memory it says so and runs on one thread.
         if (threads > 1 && (!got.shared || got.threads !== threads)) throw new Error(`asked for ${threads} threads, got ${got.shared ? got.threads : 1}`);

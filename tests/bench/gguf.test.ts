@@ -39,13 +39,27 @@ test('bytes that a step reads: counted alike by the writer and from the file', a
   assert.is(statSync(path).mtimeMs, written, 'a file that is there is not written again');
 });
 
+test('a large file is split, and the parts are the same model', async () => {
+  const whole = join(folder, 'Q4_0.gguf'), path = join(folder, 'parts.gguf');
+  await writeGguf(whole, shape, 'Q4_0');
+  const paths = await writeGguf(path, shape, 'Q4_0', statSync(whole).size / 2);
+  assert.ok(paths.length > 1);
+  assert.ok(paths.every((path, i) => path.endsWith(`parts-0000${i + 1}-of-0000${paths.length}.gguf`)));
+  const logitsOf = async (file: string) => {
+    await using model = await loadModel(file, { threads: 1 });
+    return (await model.score([5, 40, 300], { logits: true, from: 0 })).logits;
+  };
+  assert.equal(await logitsOf(paths[0]!), await logitsOf(whole));
+});
+
 test('a synthetic model has a counterpart of the same shape, or none', async () => {
   assert.is(syntheticModel('tiny', shape, '1', 64, '8', false).gguf, undefined);
-  const model = syntheticModel(`test-${process.pid}`, shape, 'ternary', 128, '8', false), { path, format } = await model.gguf!();
+  const model = syntheticModel(`test-${process.pid}`, shape, 'ternary', 128, '8', false), { paths, format } = await model.gguf!();
   assert.is(format, 'TQ2_0');
-  assert.ok(statSync(path).size > 0);
+  assert.is(paths.length, 1);
+  assert.ok(statSync(paths[0]!).size > 0);
   await model.close();
-  assert.throws(() => statSync(path));
+  assert.throws(() => statSync(paths[0]!));
 });
 
 test.run();

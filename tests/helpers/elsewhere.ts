@@ -12,7 +12,8 @@ type Library = typeof import('lutra');
 export type Job<Args, Result> = (lutra: Library, args: Args) => Promise<Result>;
 
 const MARK = '@@result ';
-const describe = 'error => ({ name: error.name, message: error.message, code: error.code, hint: error.hint, stack: error.stack })';
+/** With the stack of what caused it: where WebAssembly trapped. */
+const describe = 'error => ({ name: error.name, message: error.message, code: error.code, hint: error.hint, stack: [error, error.cause].flatMap(error => error?.stack ?? []).join("\\ncaused by ") })';
 
 /** For `env`: no thread of the process has a SharedArrayBuffer. Node's own threads get theirs before it goes. */
 export const withoutSharing = { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent('import "node:worker_threads"; delete globalThis.SharedArrayBuffer')}` };
