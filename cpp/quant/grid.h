@@ -8,7 +8,8 @@ namespace lutra::quant {
 LUTRA_INLINE V fromCode(V code) { return wasm_f32x4_convert_i32x4(code); }
 LUTRA_INLINE V reciprocal(V x) { return wasm_v128_and(wasm_f32x4_div(splat(1), x), wasm_f32x4_ne(x, splat(0))); }
 LUTRA_INLINE V clampedCode(V x, float top) {
-  return wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_pmin(splat(top), wasm_f32x4_pmax(splat(0), wasm_f32x4_nearest(x))));
+  const V within = wasm_f32x4_pmin(splat(top), wasm_f32x4_pmax(splat(0), x));
+  return wasm_i32x4_sub(withoutFraction(within), splat(kNoFraction));
 }
 
 // 2^planes even levels: theta = middle, step.
