@@ -30,7 +30,7 @@ export interface LoadRow {
 }
 
 /** GGUF types whose blocks are only moved, one with small scales, one of trits; and what needs nothing. */
-export const loadTypes = ['packed', 'Q4_0', 'Q4_1', 'Q8_0', 'Q4_K', 'Q6_K', 'TQ2_0'];
+export const loadTypes = ['packed', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'TQ1_0', 'TQ2_0'];
 
 /** @param types GGUF types; 'packed': 2 bits in groups of 128 */
 export async function benchLoads(shape: Shape, types: string[], rounds: number, onRound: (text: string) => void): Promise<LoadRow[]> {
