@@ -103,7 +103,7 @@ async function runFile({ path, file, limit }) {
     failure(path, output, trouble || `${failed} of ${all} failed, ${seconds}`, Math.max(failed, 1));
   } else {
     say(`ok    ${shown(path)}  ${passed} passed${skipped ? `, ${skipped} skipped` : ''}, ${seconds}`);
-    for (const [line] of output.matchAll(/^SKIPPED .*$/gm)) say(`      ${line}`);
+    for (const [line] of output.matchAll(/^(SKIPPED|RETRIED) .*$/gm)) say(`      ${line}`);
   }
 }
 
