@@ -34,7 +34,9 @@ LUTRA_INLINE void sweep(const Body& body, const Part& w, const Acts& a, float* o
     uint32_t run = (end - begin) / streams;
     if (run > 2 && static_cast<size_t>(run) * w.tileBytes % 4096 == 0) run--;
     for (uint32_t tile = begin; tile < begin + run; tile++) {
+      const uint8_t* at[Body::kStreams];
       for (uint32_t s = 0; s < streams; s++) {
+        at[s] = w.data + static_cast<size_t>(tile + s * run) * w.tileBytes;
         for (uint32_t m = 0; m < a.m; m++) {
           for (uint32_t i = 0; i < Body::kSums * TILE_ROWS; i += 4) store(sums[s][m].at + i, splat(0));
         }
@@ -45,7 +47,7 @@ LUTRA_INLINE void sweep(const Body& body, const Part& w, const Acts& a, float* o
           const uint8_t* tiles[R];
           RowSums<Body::kSums>* y[R];
           for (int r = 0; r < R; r++) {
-            tiles[r] = w.data + static_cast<size_t>(tile + (s + r) * run) * w.tileBytes + c * chunkBytes;
+            tiles[r] = at[s + r] + c * chunkBytes;
             y[r] = sums[s + r] + m;
           }
           body.template step<R, T>(tiles, y, c, m);
