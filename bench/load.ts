@@ -39,20 +39,21 @@ export async function benchLoads(shape: Shape, types: string[], rounds: number, 
     for (const type of types) {
       const path = join(folder, type === 'packed' ? 'model.lutra.safetensors' : `${type}.gguf`);
       onRound(`writing ${path}`);
+      let paths = [path];
       if (type === 'packed') await writePacked(path, synthetic(shape, '2', 128, '8'));
-      else await writeGguf(path, shape, type);
-      const row: LoadRow = { file: type === 'packed' ? 'packed, 2 bits g128' : `GGUF ${type}`, bytes: statSync(path).size, seconds: [], cpuSeconds: [], readSeconds: [], peak: 0, packedBytes: 0 };
+      else paths = await writeGguf(path, shape, type);
+      const row: LoadRow = { file: type === 'packed' ? 'packed, 2 bits g128' : `GGUF ${type}`, bytes: paths.reduce((sum, part) => sum + statSync(part).size, 0), seconds: [], cpuSeconds: [], readSeconds: [], peak: 0, packedBytes: 0 };
       for (let round = 0; round < rounds; round++) {
         onRound(`${row.file}, round ${round + 1} of ${rounds}`);
-        row.readSeconds.push(await readAll(path));
-        const { seconds, cpuSeconds, peak, packedBytes } = await load(path);
+        row.readSeconds.push(await readAll(paths));
+        const { seconds, cpuSeconds, peak, packedBytes } = await load(paths[0]!);
         row.seconds.push(seconds);
         row.cpuSeconds.push(cpuSeconds);
         row.peak = Math.max(row.peak, peak);
         row.packedBytes = packedBytes;
       }
       rows.push(row);
-      rmSync(path);
+      for (const part of paths) rmSync(part);
     }
   } finally {
     rmSync(folder, { recursive: true });
@@ -60,14 +61,17 @@ export async function benchLoads(shape: Shape, types: string[], rounds: number, 
   return rows;
 }
 
-async function readAll(path: string): Promise<number> {
-  const file = await open(path), buffer = new Uint8Array(CHUNK), begin = performance.now();
-  try {
-    while ((await file.read(buffer)).bytesRead > 0);
-    return (performance.now() - begin) / 1000;
-  } finally {
-    await file.close();
+async function readAll(paths: string[]): Promise<number> {
+  const buffer = new Uint8Array(CHUNK), begin = performance.now();
+  for (const path of paths) {
+    const file = await open(path);
+    try {
+      while ((await file.read(buffer)).bytesRead > 0);
+    } finally {
+      await file.close();
+    }
   }
+  return (performance.now() - begin) / 1000;
 }
 
 const script = (path: string) => `
