@@ -54,14 +54,25 @@ What becomes of it
 
 Example: npm run bench -- --peers --shape 134m --bits ternary --html bench.html`;
 
-const { values } = parseArgs({ options: {
+const { values } = parsed({
   peers: { type: 'boolean', default: false }, depth: { type: 'string' }, kernels: { type: 'boolean', default: false }, load: { type: 'boolean', default: false }, crews: { type: 'boolean', default: false }, only: { type: 'string', default: '' },
   shape: { type: 'string', default: '1.1b' }, bits: { type: 'string', default: '2' }, group: { type: 'string' }, head: { type: 'string', default: '8' }, kv: { type: 'string' }, model: { type: 'string' },
   threads: { type: 'string', default: '1,2' }, rounds: { type: 'string', default: '7' }, minutes: { type: 'string', default: '8' },
   prompt: { type: 'string', default: '32' }, generate: { type: 'string', default: '16' }, variant: { type: 'string', default: 'auto' },
   keep: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, save: { type: 'string' }, from: { type: 'string', multiple: true, default: [] },
   html: { type: 'string' }, help: { type: 'boolean', default: false },
-} });
+});
+function parsed<T extends NonNullable<NonNullable<Parameters<typeof parseArgs>[0]>['options']>>(options: T) {
+  try {
+    return parseArgs({ options });
+  } catch (error) {
+    return misused((error as Error).message);
+  }
+}
+function misused(problem: string): never {
+  console.error(`${problem}\n\`npm run bench -- --help\` lists what there is.`);
+  process.exit(2);
+}
 const words = values.only.toLowerCase().split(',').filter(Boolean);
 const counts = values.threads.split(',').map(Number), most = Math.max(...counts);
 const variant = values.variant as EngineOptions['variant'];
@@ -174,7 +185,7 @@ async function measureKernels(report: Report): Promise<void> {
 async function main(): Promise<void> {
   if (values.help) return console.log(help);
   const shape = shapes[values.shape];
-  if (!shape) throw new Error(`There is no shape ${values.shape}; there are ${Object.keys(shapes).join(', ')}.`);
+  if (!shape) return misused(`There is no shape ${values.shape}; there are ${Object.keys(shapes).join(', ')}.`);
   if (values.load) return console.log(loadTable(await benchLoads(shape, loadTypes.filter(type => words.length === 0 || words.includes(type.toLowerCase())), Number(values.rounds), progress)));
   const report: Report = {
     machine: { cpu: cpus()[0]?.model.trim() ?? '?', cores: cpus().length, gigabytes: Math.round(totalmem() / 2 ** 30), os: `${type()} ${release()}`, node: process.versions.node, lutra: __LUTRA_VERSION__, wasm: '', date: new Date().toISOString().slice(0, 10) },
