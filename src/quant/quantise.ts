@@ -10,7 +10,7 @@ import { Crew } from './crew.js';
 import { Forward, halves, type Half } from './forward.js';
 import { copied, mirror, multiply, newMatrix, Store, subtract, t, values, zeros, type Matrix } from './matrix.js';
 import { noMetric, prepareMetric, roundingScratch, roundMatrix, type Correction, type Format, type Recipe, type Rounded } from './rounding.js';
-import { SAMPLE_TOKENS, sensitivities } from './sensitivity.js';
+import { samplesOf, sensitivities } from './sensitivity.js';
 import { WeightReader } from './weights.js';
 
 /** Tokens that go through a layer at once. */
@@ -52,9 +52,14 @@ export async function quantise(source: SourceModel, options: QuantiseOptions): P
     const chunks = [...intoChunks(sequences)], tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
     const forward = await Forward.create(crew, source, longest), weights = await WeightReader.create(source);
     const embed = await embedding(crew, weights, sequences, config.dim);
-    const { resumed } = options, formats = resumed?.formats ?? await crew.within(async () => {
-      const sample = sampleOf(sequences);
-      return chooseFormats(source, options, async onProgress => sensitivities(crew, source, forward, weights, sample, embed(sample), onProgress));
+    const { resumed } = options, formats = resumed?.formats ?? await chooseFormats(source, options, async onProgress => {
+      const samples = samplesOf(sequences), sum = new Map<string, number>();
+      for (const [i, sample] of samples.entries()) {
+        const costs = await crew.within(() => sensitivities(crew, source, forward, weights, sample, embed(sample),
+          (done, total) => onProgress(i * total + done, samples.length * total)));
+        for (const [name, cost] of costs) sum.set(name, (sum.get(name) ?? 0) + cost);
+      }
+      return sum;
     });
     options.onFormats?.(formats);
 
@@ -122,13 +127,6 @@ function* intoChunks(sequences: readonly (readonly number[])[]): Generator<Chunk
     tokens += ids.length;
   }
   yield { first, tokens, sequences: held };
-}
-
-/** The first sequences, SAMPLE_TOKENS at most; a single longer one is cut. */
-function sampleOf(sequences: readonly (readonly number[])[]): Chunk {
-  let tokens = 0;
-  const taken = sequences.map(ids => ids.slice(0, SAMPLE_TOKENS)).filter(ids => (tokens += ids.length) <= SAMPLE_TOKENS);
-  return { first: 0, tokens: taken.reduce((sum, ids) => sum + ids.length, 0), sequences: taken };
 }
 
 /** What the residual stream begins with, for tokens that the sequences hold. */

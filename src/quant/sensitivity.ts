@@ -11,13 +11,28 @@ import { mirror, multiply, newMatrix, Store, t, tasksOf, values, zeros, type Mat
 import { prepareMetric, roundMatrix, recipes, type Format } from './rounding.js';
 import type { WeightReader } from './weights.js';
 
-/** Tokens whose gradients are computed, at most. */
-export const SAMPLE_TOKENS = 1024;
+/** Tokens whose gradients are computed at once, at most; their activations stay in memory, all layers of them. */
+const SAMPLE_TOKENS = 1024;
+/** Tokens of the calibration that such a sample stands for. */
+const SAMPLE_EVERY = 32768;
 /** Rows of logits at once. */
 const LOGITS = 128;
 
 const probe: Format = { levels: 'uniform', planes: 2, groupSize: 64, sixBit: false };
 const quick = { ...recipes.gptq, damping: 0.03, search: { ...recipes.gptq.search, starts: 2, rounds: 3 } };
+
+/** One for each SAMPLE_EVERY tokens, evenly from the whole: a few texts are not what all of them need. */
+export function samplesOf(sequences: readonly (readonly number[])[]): Chunk[] {
+  const count = Math.max(1, Math.floor(sequences.reduce((sum, ids) => sum + ids.length, 0) / SAMPLE_EVERY));
+  return Array.from({ length: count }, (_, i) => sampleOf(sequences.slice(Math.floor(i * sequences.length / count))));
+}
+
+/** The first sequences, SAMPLE_TOKENS at most; a single longer one is cut. */
+function sampleOf(sequences: readonly (readonly number[])[]): Chunk {
+  let tokens = 0;
+  const taken = sequences.map(ids => ids.slice(0, SAMPLE_TOKENS)).filter(ids => (tokens += ids.length) <= SAMPLE_TOKENS);
+  return { first: 0, tokens: taken.reduce((sum, ids) => sum + ids.length, 0), sequences: taken };
+}
 
 /** Nats that each matrix of the layers would add at 2 bits. @param x the embeddings of `chunk`'s tokens; lost. */
 export async function sensitivities(crew: Crew, source: SourceModel, forward: Forward, weights: WeightReader, chunk: Chunk, x: Matrix,
