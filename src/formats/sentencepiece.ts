@@ -12,14 +12,24 @@ export const LONGEST_PIECE = 256;
 
 /** All pairs of pieces that make a piece, best first; as texts with a blank between where no piece has one: lists take memory. */
 export function rankedMerges(pieces: ScoredPiece[]): string[] | [string, string][] {
-  const known = new Set(pieces.map(({ text }) => text));
-  const merges: { left: string; right: string; score: number }[] = [];
-  for (const { text, score } of pieces) {
-    for (let cut = 1; cut < text.length; cut++) {
-      const left = text.slice(0, cut), right = text.slice(cut);
-      if (known.has(left) && known.has(right)) merges.push({ left, right, score });
+  const known = new Set(pieces.map(({ text }) => text)), hasBlank = pieces.some(({ text }) => text.includes(' '));
+  const pairs: [string, string][] = [], texts: string[] = [];
+  // Pieces are sorted, not merges, of which there are twice as many: those of one piece follow from its cuts.
+  const best = [...pieces].sort((a, b) => b.score - a.score || b.text.length - a.text.length);
+  for (let begin = 0, end = 1; begin < best.length; begin = end++) {
+    const { score, text: { length } } = best[begin]!;
+    while (end < best.length && best[end]!.score === score && best[end]!.text.length === length) end++;
+    for (let cut = length - 1; cut > 0; cut--) {
+      for (let i = begin; i < end; i++) {
+        const { text } = best[i]!, right = text.slice(cut);
+        // The end of a word is a piece less often than its beginning.
+        if (!known.has(right)) continue;
+        const left = text.slice(0, cut);
+        if (!known.has(left)) continue;
+        if (hasBlank) pairs.push([left, right]);
+        else texts.push(`${left} ${right}`);
+      }
     }
   }
-  merges.sort((a, b) => b.score - a.score || b.left.length + b.right.length - a.left.length - a.right.length || b.left.length - a.left.length);
-  return pieces.some(({ text }) => text.includes(' ')) ? merges.map(({ left, right }): [string, string] => [left, right]) : merges.map(({ left, right }) => `${left} ${right}`);
+  return hasBlank ? pairs : texts;
 }

@@ -163,13 +163,14 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
   };
 
   // BitNet in blocks of which each repeats the one scale of its matrix: the same tiles as from files that say it once.
-  for (const { name } of perhapsOneScale) {
+  const likely: string[] = [];
+  await inLanes(pool, perhapsOneScale.values(), async ({ name }) => {
     const matrix = source.matrices.get(name)!, first = { matrix, begin: 0, count: Math.min(TILE_ROWS, matrix.rows) };
-    if (Number.isNaN(await pool.oneScale(await rowsJob(pool, first)))) {
-      advance({ ...first, count: matrix.rows });
-      continue;
-    }
-    const scales = new Set(await overSteps(matrix, job => pool.oneScale(job)));
+    if (Number.isNaN(await pool.oneScale(await rowsJob(pool, first)))) advance({ ...first, count: matrix.rows });
+    else likely.push(name);
+  });
+  for (const name of likely) {
+    const scales = new Set(await overSteps(source.matrices.get(name)!, job => pool.oneScale(job)));
     scales.delete(0);
     const [scale = 1] = scales;
     if (scales.size > 1 || Number.isNaN(scale)) continue;

@@ -87,6 +87,9 @@ export class AddedTokens {
     const { merges = [], unk_token: unknown } = json.model;
     const splitting = json.pre_tokenizer ?? splitWords(vocabulary);
     for (const piece of this.#byContent.keys()) if (piece !== unknown) vocabulary.delete(piece);
+    const lengths = new Set([...this.#byContent.keys()].map(piece => piece.length));
+    const spells = (merge: string | [string, string]) => typeof merge !== 'string' ? this.#byContent.has(merge.join(''))
+      : lengths.has(merge.length - 1) && this.#byContent.has(merge.replace(' ', ''));
     return {
       ...json,
       normalizer: json.normalizer ?? null,
@@ -97,7 +100,7 @@ export class AddedTokens {
       added_tokens: (json.added_tokens ?? []).filter(token => !this.#byContent.has(token.content)),
       model: {
         ...json.model,
-        merges: merges.filter(merge => !this.#byContent.has(typeof merge === 'string' ? merge.replace(' ', '') : merge.join(''))),
+        merges: merges.filter(merge => !spells(merge)),
       },
     };
   }

@@ -70,7 +70,7 @@ export function readVocabulary({ model }: TokenizerJson): Map<string, number> {
   const { type = 'BPE' } = model;
   if (type !== 'BPE') throw new Error(`its model is ${String(type).slice(0, 50)}, not BPE`);
   const vocabulary = new Map<string, number>();
-  for (const [piece, id] of Object.entries(model.vocab)) vocabulary.set(piece, checkId(id));
+  for (const piece of Object.keys(model.vocab)) vocabulary.set(piece, checkId(model.vocab[piece]));
   return vocabulary;
 }
 
