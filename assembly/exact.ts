@@ -5,7 +5,6 @@
  */
 import { Coding_f16, Coding_none, TILE_ROWS } from './generated/layout';
 import { f16FromF32 } from './float16';
-import { placeOf } from './octet';
 
 /** Layout 'int8' with a half for every group: s. The codes are 128 too high. */
 export function int8FromCodes(codes: usize, params: usize, cols: i32, begin: i32, end: i32, groupSize: i32, dst: usize): void {
@@ -41,19 +40,33 @@ export function alikeTrits(codes: usize, params: usize, cols: i32, sourceGroup: 
   }
 }
 
+/** Of 16 codes 0, 1, 2: a bit for each 2, and above those a bit for each 0. */
+// @ts-ignore: decorator
+@inline
+function signs(codes: usize): u32 {
+  const q = v128.load(codes);
+  return i8x16.bitmask(i8x16.eq(q, i8x16.splat(2))) | i8x16.bitmask(i8x16.eq(q, i8x16.splat(0))) << 16;
+}
+
 /** Layout 'ternary', with a scale for every group or none: codes 0, 1, 2 are -1, 0, 1. `sourceGroup`: columns that share a pair of params. */
 export function ternaryFromCodes(codes: usize, params: usize, cols: i32, sourceGroup: i32, begin: i32, end: i32, groupSize: i32, coding: i32, dst: usize): void {
   const rowParams = <usize>(cols / sourceGroup) << 3;
   for (let k = begin; k < end; k += groupSize) {
     for (let o = k; o < k + groupSize; o += 16, dst += 64) {
-      for (let r = 0; r < TILE_ROWS; r++) {
-        const q = v128.load(codes + <usize>(r * cols + o)), at = dst + placeOf(r);
-        const plus = i8x16.bitmask(i8x16.shl(q, 6)), minus = i8x16.bitmask(i8x16.eq(q, i8x16.splat(0)));
-        store<u8>(at, <u8>plus);
-        store<u8>(at, <u8>minus, 16);
-        store<u8>(at, <u8>(plus >> 8), 32);
-        store<u8>(at, <u8>(minus >> 8), 48);
+      // Rows as octets order them, four bytes each; then first bytes, third bytes, second, fourth.
+      for (let row = codes + <usize>o, at = dst; at < dst + 64; row += cols, at += 8) {
+        store<u32>(at, signs(row));
+        store<u32>(at, signs(row + <usize>(cols << 3)), 4);
       }
+      const a = v128.load(dst), b = v128.load(dst, 16), c = v128.load(dst, 32), d = v128.load(dst, 48);
+      const evenAB = v128.shuffle<i8>(a, b, 0, 4, 8, 12, 16, 20, 24, 28, 2, 6, 10, 14, 18, 22, 26, 30);
+      const evenCD = v128.shuffle<i8>(c, d, 0, 4, 8, 12, 16, 20, 24, 28, 2, 6, 10, 14, 18, 22, 26, 30);
+      const oddAB = v128.shuffle<i8>(a, b, 1, 5, 9, 13, 17, 21, 25, 29, 3, 7, 11, 15, 19, 23, 27, 31);
+      const oddCD = v128.shuffle<i8>(c, d, 1, 5, 9, 13, 17, 21, 25, 29, 3, 7, 11, 15, 19, 23, 27, 31);
+      v128.store(dst, v128.shuffle<i64>(evenAB, evenCD, 0, 2));
+      v128.store(dst, v128.shuffle<i64>(evenAB, evenCD, 1, 3), 16);
+      v128.store(dst, v128.shuffle<i64>(oddAB, oddCD, 0, 2), 32);
+      v128.store(dst, v128.shuffle<i64>(oddAB, oddCD, 1, 3), 48);
     }
     const group = params + (<usize>(k / sourceGroup) << 3);
     for (let r = 0; r < TILE_ROWS; r++) dst = storeValue(load<f32>(group + <usize>r * rowParams), coding, dst);

@@ -241,9 +241,9 @@ export function splitTQ2_0(src: usize, cols: i32, codes: usize, params: usize): 
   for (let k = 0; k < cols; k += 256, src += 66, codes += 256, params += 8) {
     const d = half(src + 64);
     pairs(src, codes);
-    let bad = i8x16.splat(0);
-    for (let e: usize = 0; e < 256; e += 16) bad = v128.or(bad, i8x16.eq(v128.load(codes + e), i8x16.splat(3)));
-    storePair(params, v128.any_true(bad) ? f32.NaN : d, -d);
+    let both = i8x16.splat(0);
+    for (let i: usize = 0; i < 64; i += 16) both = v128.or(both, v128.and(v128.load(src + i), i16x8.shr_u(v128.load(src + i), 1)));
+    storePair(params, v128.any_true(v128.and(both, i8x16.splat(0x55))) ? f32.NaN : d, -d);
   }
 }
 

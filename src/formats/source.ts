@@ -75,8 +75,11 @@ export async function readRows({ file, length, offset, then }: RowBytes, begin: 
     }
     return bytes;
   }
+  const start = offset(begin);
+  let inRow = 1;
+  while (inRow < count && offset(begin + inRow) === start + length * inRow) inRow++;
+  if (inRow === count) return readBytes(file, start, length * count, field, room);
   const starts = Array.from({ length: count }, (_, i) => offset(begin + i));
-  if (starts.every((start, i) => start === starts[0]! + length * i)) return readBytes(file, starts[0]!, length * count, field, room);
   const bytes = room.take(length * count);
   const first = starts.reduce((a, b) => Math.min(a, b)), end = starts.reduce((a, b) => Math.max(a, b)) + length;
   if (end - first <= 2 * bytes.length) {

@@ -29,6 +29,8 @@ export interface PackOptions {
   threads?: number;
   /** Called with the weights done and the weights to do. */
   onProgress?: (done: number, total: number) => void;
+  /** Called once, while the workers start; what it throws ends the packing. */
+  meanwhile?: () => void;
   signal?: AbortSignal;
 }
 
@@ -65,7 +67,7 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
     options.signal?.throwIfAborted();
     const plan = planFor(source, options), threads = options.threads ?? (isLittle(plan) ? 1 : cores());
     if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 1 to 64`);
-    pool = await PackPool.start(threads);
+    pool = await PackPool.start(threads, options.meanwhile);
     options.signal?.addEventListener('abort', onAbort);
     options.signal?.throwIfAborted();
     return await run(source, plan, pool, sink, options);

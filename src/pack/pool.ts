@@ -29,9 +29,17 @@ export class PackPool {
     }
   }
 
-  static async start(threads: number): Promise<PackPool> {
-    const module = await Packers.compile();
-    return new PackPool(await Promise.all(Array.from({ length: threads }, () => spawn('pack-worker.js', { module }))));
+  /** @param meanwhile what there is to do while they start. When it throws, or one does not start, none is left running */
+  static async start(threads: number, meanwhile: () => void = () => {}): Promise<PackPool> {
+    const module = await Packers.compile(), starting = Array.from({ length: threads }, () => spawn('pack-worker.js', { module }));
+    try {
+      meanwhile();
+      return new PackPool(await Promise.all(starting));
+    } catch (error) {
+      const started = (await Promise.allSettled(starting)).filter(one => one.status === 'fulfilled');
+      await Promise.all(started.map(one => one.value.terminate()));
+      throw error;
+    }
   }
 
   /** How many jobs to have under way at once. */

@@ -5,8 +5,8 @@
 import type { ByteSink } from '../formats/packed-writer.js';
 import type { ByteSource, StreamTarget } from '../formats/types.js';
 
-/** Packs the model; called again where its bytes are wanted twice. */
-export type PackInto = (sink: ByteSink, signal: AbortSignal) => Promise<unknown>;
+/** Packs the model; called again where its bytes are wanted twice. `meanwhile` is called while the workers start. */
+export type PackInto = (sink: ByteSink, signal: AbortSignal, meanwhile?: () => void) => Promise<unknown>;
 
 export class PackStream implements ByteSource {
   size = 0;
@@ -15,9 +15,9 @@ export class PackStream implements ByteSource {
   private constructor(readonly name: string, private readonly pack: PackInto, private readonly end: () => Promise<void>) {}
 
   /** @param end gives back what `pack` reads from */
-  static async open(name: string, pack: PackInto, end: () => Promise<void>): Promise<PackStream> {
+  static async open(name: string, pack: PackInto, meanwhile: () => void, end: () => Promise<void>): Promise<PackStream> {
     const stream = new PackStream(name, pack, end);
-    stream.run = new Run(pack);
+    stream.run = new Run(pack, meanwhile);
     try {
       await stream.run.ready;
     } catch (error) {
@@ -70,12 +70,12 @@ class Run {
   private readonly opened = new Promise<void>(resolve => { this.open = resolve; });
   private isReady!: () => void;
 
-  constructor(pack: PackInto) {
+  constructor(pack: PackInto, meanwhile?: () => void) {
     const full = new Promise<void>(resolve => { this.isReady = resolve; });
     this.done = pack({
       begin: async size => { this.size = size; },
       write: (bytes, at) => this.take(bytes, at), place: (at, length) => this.place(at, length), async finish() {}, async abort() {},
-    }, this.stopped.signal);
+    }, this.stopped.signal, meanwhile);
     this.done.catch(() => {}); // awaited by `into`, if anybody comes so far
     this.ready = Promise.race([full, this.done.then(() => {})]);
   }

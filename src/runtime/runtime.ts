@@ -2,6 +2,7 @@
 import type { ChatWriter } from '../chat/chat.js';
 import type { CreateEngine } from '../engine/types.js';
 import { BadArgumentError, BadModelFileError, ChatTemplateError, DisposedError } from '../errors.js';
+import type { SourceModel } from '../formats/source.js';
 import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
 import { chatPart } from '../parts/parts.js';
 import { collectGarbage, type Lifeline, type Peer } from '../platform/platform.js';
@@ -17,8 +18,8 @@ import type { LoadProgress, ModelInfo, Prompt, RuntimeMethods, WireLoadOptions, 
 /** What a runtime is put together from. */
 export interface RuntimeParts {
   /** Any model, as a packed one. */
-  openPacked(source: WireSource, options: WireLoadOptions, onProgress: (phase: LoadProgress['phase'], loaded: number, total: number) => void, signal: AbortSignal):
-    Promise<{ source: ByteSource; header: PackedHeader }>;
+  openPacked(source: WireSource, options: WireLoadOptions, onProgress: (phase: LoadProgress['phase'], loaded: number, total: number) => void, signal: AbortSignal,
+    onModel: (model: SourceModel, name: string) => void): Promise<{ source: ByteSource; header: PackedHeader }>;
   createEngine: CreateEngine;
 }
 
@@ -29,7 +30,8 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
       // A thread that ends while this one waits for it is for the caller to notice.
       const onThread = (lifeline: Lifeline) => peer.post({ lifeline }, typeof lifeline === 'string' ? [] : [lifeline]);
       model = await LoadedModel.load(parts, source, options, (phase, loaded, total) => emit({ phase, loaded, total }), onThread, signal);
-      if (model.imported) await collectGarbage();
+      // Nobody who waits for the model has to wait for this.
+      if (model.imported) setTimeout(collectGarbage, 0);
       return model.info;
     },
     generate: ({ session, prompt, options }, { emitItem, signal }) => model.inSession(session, async one => {
@@ -107,7 +109,12 @@ class LoadedModel {
     if (!['auto', 'shared', 'private', 'single'].includes(crew)) throw new BadArgumentError('crew', `${crew} is not known`, 'Use auto, shared, private or single.');
     if (![undefined, 'f32', 'int8'].includes(kvType)) throw new BadArgumentError('kvType', `${kvType} is not known`, 'Use f32 or int8.');
     whole('maxSessions', maxSessions, 1, 1024);
-    const { source, header } = await openPacked(from, options, inPhases(onProgress), signal);
+    let tokenizer: Tokenizer | undefined;
+    const { source, header } = await openPacked(from, options, inPhases(onProgress), signal, ({ tokenizerJson, config, chat }, name) => {
+      tokenizer = new Tokenizer(tokenizerJson, config, name, chat?.template);
+      // A foreign vocabulary leaves ten times its size behind, and the weights come next.
+      void collectGarbage();
+    });
     try {
       const { config } = header;
       const { context = Math.min(config.contextLength, config.slidingWindow ?? Infinity, DEFAULT_CONTEXT) } = options;
@@ -118,14 +125,11 @@ class LoadedModel {
         onProgress: atMostTenPerSecond((loaded, total) => onProgress('load', loaded, total)),
       });
       starting.catch(() => {}); // awaited below
-      const tokenizer = await tokenizerBytes(source, header).then(bytes => new Tokenizer(bytes, config, source.name, header.chat?.template)).catch(async error => {
+      tokenizer ??= await tokenizerBytes(source, header).then(bytes => new Tokenizer(bytes, config, source.name, header.chat?.template)).catch(async error => {
         await starting.then(engine => engine.dispose(), () => {});
         throw error;
       });
-      const imported = source.stream !== undefined;
-      // A foreign vocabulary leaves ten times its size behind, and the weights come next.
-      if (imported) await collectGarbage();
-      const engine = await starting;
+      const imported = source.stream !== undefined, engine = await starting;
       const info = {
         ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,
         loadSeconds: (performance.now() - begin) / 1000,

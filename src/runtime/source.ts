@@ -19,22 +19,26 @@ import type { LoadProgress, WireLoadOptions, WireSource } from './types.js';
 type SourceOptions = Pick<WireLoadOptions, 'weights' | 'groupSize' | 'tokenizer' | 'token' | 'context' | 'kvType'>;
 type Report = (phase: LoadProgress['phase'], loaded: number, total: number) => void;
 
-/** What becomes of a model that is being packed; `end` gives back what it is read from. */
-type Hold = (name: string, packInto: PackInto, end: () => Promise<void>) => Promise<ByteSource>;
+/** What becomes of `model`, which is being packed. */
+type Hold = (name: string, model: SourceModel, packInto: PackInto) => Promise<ByteSource>;
 
-async function inMemory(name: string, packInto: PackInto, end: () => Promise<void>): Promise<ByteSource> {
+async function inMemory(name: string, model: SourceModel, packInto: PackInto): Promise<ByteSource> {
   const sink = new MemorySink();
   try {
     await packInto(sink, new AbortController().signal);
     return bytesSource(name, sink.bytes);
   } finally {
-    await end();
+    await model.close();
   }
 }
 
-/** For an engine: a model that is not packed yet becomes a source of the kind that streams. Otherwise like `openPacked`. */
-export const openForEngine = (from: WireSource, options: SourceOptions, onProgress?: Report, signal?: AbortSignal) =>
-  openPacked(from, options, onProgress, signal, async (...packing) => (await importPart()).PackStream.open(...packing));
+/**
+ * For an engine: a model that is not packed yet becomes a source of the kind that streams. Otherwise like `openPacked`.
+ * @param onModel called with one that is not packed yet, at a moment when there is time: packing waits for its workers
+ */
+export const openForEngine = (from: WireSource, options: SourceOptions, onProgress?: Report, signal?: AbortSignal, onModel: (model: SourceModel, name: string) => void = () => {}) =>
+  openPacked(from, options, onProgress, signal, async (name, model, packInto) =>
+    (await importPart()).PackStream.open(name, packInto, () => onModel(model, name), () => model.close()));
 
 /** @param onProgress bytes to download, weights to pack, where there is something of the kind to do */
 export async function openPacked(from: WireSource, options: SourceOptions, onProgress: Report = () => {}, signal?: AbortSignal, hold: Hold = inMemory):
@@ -98,7 +102,8 @@ async function packedOf(found: Detected, name: string, options: SourceOptions, o
     throw new BadArgumentError(weights === undefined ? 'groupSize' : 'weights', 'the model is packed already', 'Leave it out, or load the model that was packed.');
   }
   const { source } = found, { pack } = await importPart();
-  return hold(name, (sink, stop) => pack(source, packOptions(source, options, onProgress, signal ? AbortSignal.any([signal, stop]) : stop), sink), () => source.close());
+  return hold(name, source, (sink, stop, meanwhile) =>
+    pack(source, { ...packOptions(source, options, onProgress, signal ? AbortSignal.any([signal, stop]) : stop), ...(meanwhile && { meanwhile }) }, sink));
 }
 
 /** Left to itself, `pack` makes small files. Here precision comes first. */
