@@ -200,6 +200,10 @@ test('abort, a weight that is not finite, a failing sink: nothing is left behind
   const controller = new AbortController();
   await fails(await open(llama2cFile(wide, 0)), { signal: controller.signal, onProgress: () => controller.abort(reason) }, error => error === reason);
 
+  const threads = () => process.getActiveResourcesInfo().filter(kind => kind === 'MessagePort').length, before = threads();
+  await fails(await open(), { threads: 2, meanwhile: () => { throw reason; } }, error => error === reason);
+  assert.is(threads(), before, 'workers that had started are ended');
+
   for (const offset of [28, 28 + 4 * 262 * 24, 28 + 4 * (262 * 24 + 48) + 40]) {
     for (const bits of [2, 'ternary', 8, 'f32'] as const) {
       const file = llama2cFile(tiny, 0);
