@@ -2,6 +2,7 @@
 import { EnvironmentError } from '../errors.js';
 
 interface Builtins {
+  'node:fs': typeof import('node:fs');
   'node:fs/promises': typeof import('node:fs/promises');
   'node:inspector': typeof import('node:inspector');
   'node:os': typeof import('node:os');

@@ -4,9 +4,12 @@ import type { ByteSink } from '../formats/packed-writer.js';
 import type { ByteSource } from '../formats/types.js';
 import { builtin } from './builtin.js';
 
+/** Bytes that are read in less time than it takes to have another thread read them. */
+const SMALL_READ = 1 << 20;
+
 /** Opens a file for random access. */
 export async function openFile(path: string | URL): Promise<ByteSource> {
-  const { open } = builtin('node:fs/promises');
+  const { open } = builtin('node:fs/promises'), { readSync } = builtin('node:fs');
   const name = path instanceof URL ? decodeURIComponent(path.pathname) : path;
   let handle;
   try {
@@ -28,7 +31,7 @@ export async function openFile(path: string | URL): Promise<ByteSource> {
       for (let done = 0; done < target.length;) {
         // Node reads at most 2 GiB at once; 64 MiB keeps aborts quick.
         const length = Math.min(target.length - done, 64 << 20);
-        const { bytesRead } = await handle.read(target, done, length, offset + done);
+        const at = offset + done, bytesRead = length <= SMALL_READ ? readSync(handle.fd, target, done, length, at) : (await handle.read(target, done, length, at)).bytesRead;
         if (bytesRead === 0) throw new BadModelFileError(name, `bytes ${offset + done}…`, `the file ends before byte ${offset + target.length}`);
         done += bytesRead;
       }
