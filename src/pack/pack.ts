@@ -25,7 +25,7 @@ export interface PackOptions {
   headBits?: 4;
   /** Matrices that somebody has rounded already; `bits`, `groupSize` and `coding` are for the others. */
   rounded?: RoundedMatrices;
-  /** Workers; default: one for each core, or one where there is little to do. The result does not depend on it. */
+  /** Workers; default: one for each core, or none where there is little to do. The result does not depend on it. */
   threads?: number;
   /** Called with the weights done and the weights to do. */
   onProgress?: (done: number, total: number) => void;
@@ -65,8 +65,8 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
   const onAbort = () => void pool?.close(options.signal!.reason);
   try {
     options.signal?.throwIfAborted();
-    const plan = planFor(source, options), threads = options.threads ?? (isLittle(plan) ? 1 : cores());
-    if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 1 to 64`);
+    const plan = planFor(source, options), threads = options.threads ?? (isLittle(plan) ? 0 : cores());
+    if (!Number.isInteger(threads) || threads < 0 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 0 to 64`);
     pool = await PackPool.start(threads, options.meanwhile);
     options.signal?.addEventListener('abort', onAbort);
     options.signal?.throwIfAborted();
@@ -80,7 +80,7 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
   }
 }
 
-/** Nothing but re-arranging, and not much of it: a second worker would take more memory than it saves time. */
+/** Nothing but re-arranging, and not much of it: done before workers would have started. */
 const isLittle = ({ shapes, kept }: Plan) => shapes.every(({ name }) => kept.has(name)) && shapes.reduce((sum, { rows, cols }) => sum + rows * cols, 0) <= LITTLE_WEIGHTS;
 
 /** Of the packed file's data, bytes; a little more where scales turn out to need 32 bits. */

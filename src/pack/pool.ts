@@ -1,9 +1,9 @@
 /** Workers that pack. */
 import { EngineCrashError } from '../errors.js';
-import { spawn, type WorkerPeer } from '../platform/platform.js';
+import { spawn, yieldToEvents, type WorkerPeer } from '../platform/platform.js';
 import { Buffers } from './buffers.js';
+import { work, type Reply, type Request } from './job.js';
 import { NotFiniteError, Packers, type CodedJob, type RowsJob, type Tiles, type TilesJob } from './packers.js';
-import type { Reply } from './worker.js';
 
 /** Jobs a worker is given before it has answered the first: one to work on, one to go on with. */
 const QUEUED = 2;
@@ -29,12 +29,15 @@ export class PackPool {
     }
   }
 
-  /** @param meanwhile what there is to do while they start. When it throws, or one does not start, none is left running */
+  /**
+   * @param threads 0: jobs are done here, with a turn of the event loop after each
+   * @param meanwhile what there is to do while workers start. When it throws, or one does not start, none is left running
+   */
   static async start(threads: number, meanwhile: () => void = () => {}): Promise<PackPool> {
     const module = await Packers.compile(), starting = Array.from({ length: threads }, () => spawn('pack-worker.js', { module }));
     try {
       meanwhile();
-      return new PackPool(await Promise.all(starting));
+      return new PackPool(threads === 0 ? [here(Packers.create(module))] : await Promise.all(starting));
     } catch (error) {
       const started = (await Promise.allSettled(starting)).filter(one => one.status === 'fulfilled');
       await Promise.all(started.map(one => one.value.terminate()));
@@ -74,4 +77,15 @@ export class PackPool {
     for (const job of this.waiting.values()) job.reject(this.broken);
     this.waiting.clear();
   }
+}
+
+/** As a worker, without one. */
+function here(packers: Promise<Packers>): WorkerPeer {
+  let heard: (reply: Reply) => void, last = Promise.resolve();
+  return {
+    post(message) { last = last.then(() => work(message as Request, packers, { post: reply => heard(reply as Reply) })).then(yieldToEvents); },
+    onMessage(listener) { heard = listener; },
+    onCrash() {},
+    async terminate() {},
+  };
 }
