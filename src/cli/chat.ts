@@ -44,6 +44,10 @@ class Chat {
 
   async run(): Promise<void> {
     const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: this.#isTerminal, prompt: this.#isTerminal ? '> ' : '' });
+    // Input that is piped ends before its lines are answered, and newer versions of Node ask nothing of what is closed.
+    let isOpen = true;
+    lines.once('close', () => { isOpen = false; });
+    const prompt = () => { if (isOpen) lines.prompt(); };
     const interrupt = () => {
       if (this.#answer) return this.#answer.cancel();
       if (!this.#isTerminal || this.#leaving) {
@@ -52,18 +56,18 @@ class Chat {
       }
       this.#leaving = true;
       say(faint('\nCtrl-C once more, or Ctrl-D, ends.'));
-      lines.prompt();
+      prompt();
     };
     // A terminal in raw mode hands Ctrl-C to its reader.
     lines.on('SIGINT', interrupt);
     process.on('SIGINT', interrupt);
     try {
       if (this.#isTerminal) say(faint('Ctrl-C stops an answer, Ctrl-D ends, /help lists more.'));
-      lines.prompt();
+      prompt();
       for await (const line of lines) {
         this.#leaving = false;
         await this.#take(line.trim());
-        lines.prompt();
+        prompt();
       }
     } finally {
       process.off('SIGINT', interrupt);

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { runtime } from '../../build/runtimes.mjs';
 import { hfConfig, hfFolder, llamaTensors, tokenizerJson } from '../formats/hf-folder.js';
 import { sharedDir } from '../helpers/paths.js';
 import { skip } from '../helpers/skip.js';
@@ -53,6 +54,16 @@ test('chat: text on stdout, nothing else', async () => {
   const answers = (await lutra(['chat', packed, ...quick, '--json'], { input: 'AB\nC' })).stdout.trim().split('\n').map(line => JSON.parse(line).text);
   assert.is((await lutra(['chat', packed, ...quick], { input: 'AB\nC\n' })).stdout, answers.map(text => `${text}\n`).join(''));
 });
+
+for (const name of ['node-22', 'node-24', 'node-26']) {
+  const found = await runtime(name);
+  if ('missing' in found) skip(test, `chat: piped input in ${name}`, found.missing);
+  else test(`chat: piped input in ${name}`, async () => {
+    const { code, stdout, stderr } = await lutra(['chat', packed, ...quick], { input: 'AB\nC\n', node: found.command });
+    assert.is(code, 0, stderr);
+    assert.is(stdout.trim().split('\n').length, 2);
+  });
+}
 
 test('chat: Ctrl-C stops the answer and not the program', async () => {
   const { code, stdout } = await lutra(['chat', packed, '-t', '1', '-c', '100000', '--temp', '0'], {

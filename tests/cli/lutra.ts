@@ -11,15 +11,17 @@ export interface Outcome { code: number | null; stdout: string; stderr: string }
 interface Circumstances {
   during?: (child: ChildProcess) => void;
   env?: NodeJS.ProcessEnv;
+  /** Program and first arguments of another runtime than the test's. */
+  node?: string[];
   /** All of standard input. Without it `during` may write to it. */
   input?: string;
   /** At a terminal, by the program `script`; all output is on stdout then. */
   terminal?: boolean;
 }
 
-export function lutra(args: string[], { during, env = {}, input, terminal = false }: Circumstances = {}): Promise<Outcome> {
+export function lutra(args: string[], { during, env = {}, input, node = [process.execPath], terminal = false }: Circumstances = {}): Promise<Outcome> {
   return new Promise(resolve => {
-    const command = [process.execPath, join(repoRoot, 'dist', 'cli.js'), ...args];
+    const command = [...node, join(repoRoot, 'dist', 'cli.js'), ...args];
     const [program, ...rest] = terminal ? ['script', '-qec', command.map(word => `'${word}'`).join(' '), '/dev/null'] : command;
     const child = spawn(program!, rest, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...env } });
     if (input !== undefined || !during) child.stdin.end(input ?? '');
