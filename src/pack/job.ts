@@ -8,7 +8,7 @@ export type Reply = { id: number; spent: ArrayBuffer[] } & ({ result: unknown } 
 
 const buffersOf = (parts: Uint8Array[]) => parts.map(part => part.buffer as ArrayBuffer);
 
-export async function work(message: Request, packers: Promise<Packers>, parent: Pick<Peer, 'post'>): Promise<void> {
+export async function work(message: Request, packers: Packers | Promise<Packers>, parent: Pick<Peer, 'post'>): Promise<void> {
   const { id, spare } = message, { codes, scales } = 'sum' in message ? message.sum : 'oneScale' in message ? message.oneScale : 'tiles' in message ? message.tiles : message.coded;
   const spent = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []);
   try {

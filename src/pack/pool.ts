@@ -37,7 +37,7 @@ export class PackPool {
     const module = await Packers.compile(), starting = Array.from({ length: threads }, () => spawn('pack-worker.js', { module }));
     try {
       meanwhile();
-      return new PackPool(threads === 0 ? [here(Packers.create(module))] : await Promise.all(starting));
+      return new PackPool(threads === 0 ? [here(await Packers.create(module))] : await Promise.all(starting));
     } catch (error) {
       const started = (await Promise.allSettled(starting)).filter(one => one.status === 'fulfilled');
       await Promise.all(started.map(one => one.value.terminate()));
@@ -80,7 +80,7 @@ export class PackPool {
 }
 
 /** As a worker, without one. */
-function here(packers: Promise<Packers>): WorkerPeer {
+function here(packers: Packers): WorkerPeer {
   let heard: (reply: Reply) => void, last = Promise.resolve();
   return {
     post(message) { last = last.then(() => work(message as Request, packers, { post: reply => heard(reply as Reply) })).then(yieldToEvents); },

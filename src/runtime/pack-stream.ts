@@ -14,7 +14,10 @@ export class PackStream implements ByteSource {
   private streamed = false;
   private constructor(readonly name: string, private readonly pack: PackInto, private readonly end: () => Promise<void>) {}
 
-  /** @param end gives back what `pack` reads from */
+  /**
+   * @param meanwhile for `pack`, the first time
+   * @param end gives back what `pack` reads from
+   */
   static async open(name: string, pack: PackInto, meanwhile: () => void, end: () => Promise<void>): Promise<PackStream> {
     const stream = new PackStream(name, pack, end);
     stream.run = new Run(pack, meanwhile);
