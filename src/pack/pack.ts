@@ -65,9 +65,9 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
   const onAbort = () => void pool?.close(options.signal!.reason);
   try {
     options.signal?.throwIfAborted();
-    const plan = planFor(source, options), threads = options.threads ?? (isLittle(plan) ? 0 : cores());
-    if (!Number.isInteger(threads) || threads < 0 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 0 to 64`);
-    pool = await PackPool.start(threads, options.meanwhile);
+    const plan = planFor(source, options), threads = options.threads ?? cores();
+    if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 1 to 64`);
+    pool = await PackPool.start(options.threads === undefined && isLittle(plan) ? 0 : threads, options.meanwhile);
     options.signal?.addEventListener('abort', onAbort);
     options.signal?.throwIfAborted();
     return await run(source, plan, pool, sink, options);

@@ -78,6 +78,19 @@ test('the same bytes for any number of workers', async () => {
   }
 });
 
+test('a small model that is only re-arranged needs no worker: the same bytes, and an abort is heeded', async () => {
+  const workers = () => process.getActiveResourcesInfo().filter(kind => kind === 'MessagePort').length, before = workers();
+  for (const type of ['Q4_K', 'TQ2_0', 'Q8_0']) {
+    const parts = tinyParts(type, wide, { embedding: 'Q8_0' }), seen: number[] = [];
+    const alone = await packed(parts, { onProgress: () => seen.push(workers()) });
+    assert.ok(seen.length > 0 && seen.every(count => count === before), `${type}: ${seen}`);
+    assert.ok(Buffer.compare((await packed(parts)).bytes, alone.bytes) === 0, type);
+  }
+  const reason = new Error('enough'), controller = new AbortController();
+  const options = { signal: controller.signal, onProgress: () => controller.abort(reason) };
+  assert.is(await packed(tinyParts('Q4_K', wide, { embedding: 'Q8_0' }), options).catch(error => error), reason);
+});
+
 test('into shared memory, where the sink has some: the same bytes', async () => {
   for (const type of ['Q4_0', 'Q6_K', 'Q8_0', 'TQ2_0', 'F16']) {
     const parts = tinyParts(type, wide), { bytes } = await packed(parts);

@@ -42,13 +42,13 @@ function rowsOf(bytes: Uint8Array, { linears, tensors, dataOffset }: PackedHeade
 /** Wide enough for column segments. */
 const wide: TinyShape = { ...tiny, dim: 240, hiddenDim: 600, nLayers: 1, nHeads: 6, nHeadsKv: 2, vocabSize: 262 };
 
-test('every level: sizes, errors that shrink with the bits, the same bytes for 1, 2, 3 and no workers', async () => {
+test('every level: sizes, errors that shrink with the bits, the same bytes for 1, 2 and 3 workers', async () => {
   const file = llama2cFile(wide, 0), exact = await packed(await open(file), { bits: 'f32' }), name = 'layers.0.ffn.down';
   const want = rowsOf(exact, await header(exact), name), square = (rows: Float64Array[]) => rows.reduce((sum, row) => sum + row.reduce((a, b) => a + b * b, 0), 0);
   let before = 0;
   for (const bits of levels) {
     const one = await packed(await open(file), { bits, threads: 1 });
-    for (const threads of [0, 2, 3]) assert.ok(Buffer.compare(one, await packed(await open(file), { bits, threads })) === 0, `${bits} bits, ${threads} workers`);
+    for (const threads of [2, 3]) assert.ok(Buffer.compare(one, await packed(await open(file), { bits, threads })) === 0, `${bits} bits, ${threads} workers`);
     const head = await header(one);
     assert.is(head.linears[name]!.parts.length, 4);
     assert.is(head.linears.embedding!.parts[0]!.layout, bits === 'f32' ? 'f32' : 'int8');
@@ -83,7 +83,7 @@ test('several jobs a matrix: every row in its place, the same bytes for any numb
   const huge = { ...tiny, dim: 240, hiddenDim: 4800, nLayers: 1, nHeads: 6, nHeadsKv: 2 }, file = llama2cFile(huge, 0);
   for (const bits of ['f32', 2, 'ternary'] as const) {
     const one = await packed(await open(file), { bits, threads: 1 });
-    for (const threads of [0, 3]) assert.ok(Buffer.compare(one, await packed(await open(file), { bits, threads })) === 0, `${bits}, ${threads} workers`);
+    assert.ok(Buffer.compare(one, await packed(await open(file), { bits, threads: 3 })) === 0, `${bits}`);
     if (bits !== 'f32') continue;
     const { tensors, dataOffset } = await header(one), gate = llama2cWeights(huge)['ffn.gate']!;
     const tiles = new Float32Array(one.slice(dataOffset + tensors['layers.0.ffn.gate.0']!.begin, dataOffset + tensors['layers.0.ffn.gate.0']!.end).buffer);
@@ -141,7 +141,7 @@ test('absmean: gamma is the mean of |w|', async () => {
 });
 
 test('options out of range', async () => {
-  for (const options of [{ bits: 5 }, { bits: '4' }, { groupSize: 48 }, { threads: -1 }, { threads: 1.5 }, { coding: 'i8' }]) {
+  for (const options of [{ bits: 5 }, { bits: '4' }, { groupSize: 48 }, { threads: 0 }, { threads: 1.5 }, { coding: 'i8' }]) {
     const sink = new MemorySink();
     try {
       await pack(await open(), options as PackOptions, sink);
@@ -197,10 +197,8 @@ test('abort, a weight that is not finite, a failing sink: nothing is left behind
   };
   const reason = new Error('enough');
   await fails(await open(), { signal: AbortSignal.abort(reason) }, error => error === reason);
-  for (const threads of [0, 2]) {
-    const controller = new AbortController();
-    await fails(await open(llama2cFile(wide, 0)), { threads, signal: controller.signal, onProgress: () => controller.abort(reason) }, error => error === reason);
-  }
+  const controller = new AbortController();
+  await fails(await open(llama2cFile(wide, 0)), { signal: controller.signal, onProgress: () => controller.abort(reason) }, error => error === reason);
 
   const threads = () => process.getActiveResourcesInfo().filter(kind => kind === 'MessagePort').length, before = threads();
   await fails(await open(), { threads: 2, meanwhile: () => { throw reason; } }, error => error === reason);
