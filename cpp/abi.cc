@@ -68,7 +68,7 @@ LUTRA_EXPORT void ropeAngles(const Rope* rope, uint32_t headDim, uint32_t positi
 LUTRA_EXPORT void rope(float* head, const float* angles, uint32_t headDim, uint32_t reference) {
   formOf(reference).rope(head, angles, headDim);
 }
-LUTRA_EXPORT void storeKv(uint32_t type, uint8_t* blocks, uint32_t position, uint32_t headDim, const float* k, const float* v) {
+LUTRA_EXPORT void storeKv(uint32_t type, uint8_t* blocks, uint32_t position, uint32_t headDim, float* k, float* v) {
   storeKv(static_cast<KvType>(type), blocks, position, headDim, k, v);
 }
 LUTRA_EXPORT uint32_t attendScratch(uint32_t type, uint32_t heads, uint32_t positions, uint32_t headDim) {

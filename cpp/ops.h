@@ -89,19 +89,19 @@ constexpr uint32_t blockBytes(Coding c) { return BLOCK_PARAM_BYTES[static_cast<u
 // KV cache of one layer and KV head: blocks of KV_BLOCK positions, laid out so that both the scores and the weighted sum
 // run along the lanes.
 //   f32   K as [headDim][KV_BLOCK], then V as [KV_BLOCK][headDim]
-//   int8  what is multiplied in pairs side by side: K as [headDim / 2][KV_BLOCK][2], V as [KV_BLOCK / 2][headDim][2], then
-//         the scales of K and of V as [KV_BLOCK] floats each: a vector's values are scale * code, scale = absmax / 127
+//   int8  what is multiplied in fours side by side: K as [headDim / 4][KV_BLOCK][4], V as [KV_BLOCK / 4][headDim][4], then
+//         the scales of K and of V as [KV_BLOCK] floats each; codes: attend8.h
 constexpr uint32_t kvBlockBytes(KvType type, uint32_t headDim) {
   const auto t = static_cast<uint32_t>(type);
   return 2 * KV_BLOCK * (headDim * KV_VALUE_BYTES[t] + KV_SCALE_BYTES[t]);
 }
 
-// Query heads that attention over int8 takes at once, and the floats that attention needs for `heads`: scores, over int8
-// also their int16 form, the query's, and sums.
-constexpr uint32_t kAttendHeads = 8;
+// Attention over int8 takes so many query heads at once, and so many positions, whose softmax weights share a scale.
+constexpr uint32_t kAttendHeads = 8, kAttendChunk = 128;
+// Floats that attention needs: scores; over int8, for each head, those of a chunk, weights and query as up to 16 bits, sums.
 constexpr uint32_t attendScratch(KvType type, uint32_t heads, uint32_t positions, uint32_t headDim) {
   if (type == KvType::f32) return positions;
-  return (heads < kAttendHeads ? heads : kAttendHeads) * (positions + positions / 2 + headDim / 2 + headDim);
+  return (heads < kAttendHeads ? heads : kAttendHeads) * (kAttendChunk + kAttendChunk / 2 + 2 * headDim);
 }
 
 }  // namespace lutra

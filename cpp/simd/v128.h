@@ -44,7 +44,6 @@ LUTRA_INLINE float largestV(V m) {
 
 // The integer nearest to x, ties to even, |x| <= 2^22, in the low bits: 1.5 * 2^23 leaves no room for a fraction. One
 // instruction; engines make seven of a conversion with saturation.
-constexpr float kNoFraction = 12582912.0f;
 LUTRA_INLINE V withoutFraction(V x) { return add(x, splat(kNoFraction)); }
 
 // exponential() of math.h on four lanes

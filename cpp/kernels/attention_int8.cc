@@ -1,0 +1,289 @@
+// Softmax attention over the int8 cache. Formulas: reference/attention.cc; codes and why 16 bits are enough for their
+// sums: attend8.h; layout of the cache: ops.h.
+//
+// A chunk is read into the cache at the full rate, then computed from there for all heads: scores, softmax, values.
+//
+// Bound, for 16 products of a query head: a product of bytes in pairs and an addition of 16-bit lanes (without relaxed SIMD
+// two of each). Values widen their sums once a block: half an instruction more.
+#include "attend8.h"
+#include "kernels/kernels.h"
+#include "simd/v128.h"
+
+namespace lutra::kernels {
+
+// Loaded, not written as constants: V8 would rebuild them at every use inside the loops.
+int16_t kOnes[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+float kPower2Constants[6] = {kPower2Min, kNoFraction, kPower2Poly[0], kPower2Poly[1], kPower2Poly[2], kPower2Poly[3]};
+
+namespace {
+
+// Four codes, as often as a vector has room for them, and 16 bytes to multiply with them: pairs(b, f) is b0 f0 + b1 f1,
+// b2 f2 + b3 f3, … modulo 2^16. One side is signed, the other 0 .. 127.
+#ifdef LUTRA_RELAXED
+constexpr uint32_t kFourBytes = 4;
+struct Four { V all; };
+struct Bytes { V all; };
+LUTRA_INLINE Four fourAt(const uint8_t* p) { return {wasm_v128_load32_splat(p)}; }
+LUTRA_INLINE Bytes unsignedAt(const uint8_t* p) { return {load(p)}; }
+LUTRA_INLINE Bytes signedAt(const uint8_t* p) { return {load(p)}; }
+LUTRA_INLINE V pairsUnsigned(Bytes b, Four f) { return wasm_i16x8_relaxed_dot_i8x16_i7x16(f.all, b.all); }
+LUTRA_INLINE V pairsSigned(Bytes b, Four f) { return wasm_i16x8_relaxed_dot_i8x16_i7x16(b.all, f.all); }
+LUTRA_INLINE void putCode(uint8_t* fours, uint32_t i, int32_t code) { fours[i] = static_cast<uint8_t>(code); }
+// 16 codes 0 .. 127
+LUTRA_INLINE void putCodes(uint8_t* fours, const V* v) {
+  store(fours, wasm_u8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v[0], v[1]), wasm_i16x8_narrow_i32x4(v[2], v[3])));
+}
+#else
+constexpr uint32_t kFourBytes = 8;
+struct Four { V even, odd; };
+struct Bytes { V even, odd; };
+LUTRA_INLINE Four fourAt(const uint8_t* p) { return {wasm_v128_load32_splat(p), wasm_v128_load32_splat(p + 4)}; }
+LUTRA_INLINE Bytes unsignedAt(const uint8_t* p) {
+  const V v = load(p), odd = wasm_u16x8_shr(v, 8);
+  return {wasm_v128_xor(v, wasm_i16x8_shl(odd, 8)), odd};
+}
+LUTRA_INLINE Bytes signedAt(const uint8_t* p) {
+  const V v = load(p);
+  return {wasm_i16x8_shr(wasm_i16x8_shl(v, 8), 8), wasm_i16x8_shr(v, 8)};
+}
+LUTRA_INLINE V pairsUnsigned(Bytes b, Four f) { return wasm_i16x8_add(wasm_i16x8_mul(b.even, f.even), wasm_i16x8_mul(b.odd, f.odd)); }
+LUTRA_INLINE V pairsSigned(Bytes b, Four f) { return pairsUnsigned(b, f); }
+LUTRA_INLINE void putCode(uint8_t* fours, uint32_t i, int32_t code) {
+  reinterpret_cast<int16_t*>(fours)[i / 4 * 4 + i % 2 * 2 + i / 2 % 2] = static_cast<int16_t>(code);
+}
+LUTRA_INLINE void putCodes(uint8_t* fours, const V* v) {
+  for (int i = 0; i < 4; i += 2) {
+    const V both = wasm_i16x8_narrow_i32x4(v[i], v[i + 1]);
+    store(fours + 8 * i, wasm_i16x8_shuffle(both, both, 0, 2, 1, 3, 4, 6, 5, 7));
+  }
+}
+#endif
+
+// Apart, so that each has all registers.
+#define LUTRA_ALONE __attribute__((noinline))
+
+// A few query heads: their codes, the softmax so far. Arrays hold one head after the other.
+struct Heads {
+  float* scores;     // [kAttendChunk], then weights before rounding
+  uint8_t* weights;  // fours of the chunk
+  uint8_t* q;        // segments: what sums start from (two int16), then fours
+  float* sums;       // [headDim]
+  uint32_t qBytes, headDim;
+  float unit[kAttendHeads], peak[kAttendHeads], total[kAttendHeads];
+  float largest[kAttendHeads], factor[kAttendHeads];  // of the chunk: its largest score, what its weights are multiplied by
+};
+
+constexpr uint32_t kStartBytes = 4, kSegmentBytes = kStartBytes + kSegment / 4 * kFourBytes, kWeightBytes = kAttendChunk / 4 * kFourBytes;
+
+// Rounds the query; keys are stored as 64 + code, so sums start from -64 times the query's.
+LUTRA_INLINE void startHead(Heads& s, uint32_t h, const float* q) {
+  float* sums = s.sums + h * s.headDim;
+  uint8_t* codes = s.q + h * s.qBytes;
+  for (uint32_t d = 0; d < s.headDim; d++) sums[d] = q[d];
+  hadamard(sums, s.headDim);
+  for (uint32_t at = 0; at < s.qBytes; at += kSegmentBytes) *reinterpret_cast<uint32_t*>(codes + at) = 0;
+  s.unit[h] = attendScale(s.headDim) * roundCodes(sums, s.headDim, kQueryCodes, [&](uint32_t d, int32_t code) {
+    uint8_t* segment = codes + d / kSegment * kSegmentBytes;
+    putCode(segment + kStartBytes, d % kSegment, code);
+    reinterpret_cast<uint16_t*>(segment)[d / 2 % 2] -= static_cast<uint16_t>(kKeyZero * code);
+  });
+  s.peak[h] = -__builtin_inff(), s.total[h] = 0;
+  for (uint32_t d = 0; d < s.headDim; d += 4) store(sums + d, splat(0));
+}
+
+// Lanes of positions first, first + 1, … below n, of the others `otherwise`.
+LUTRA_INLINE V onlyBelow(V v, uint32_t first, uint32_t n, V otherwise) {
+  const V position = wasm_i32x4_add(wasm_i32x4_splat(static_cast<int32_t>(first)), wasm_i32x4_make(0, 1, 2, 3));
+  return wasm_v128_bitselect(v, otherwise, wasm_i32x4_lt(position, wasm_i32x4_splat(static_cast<int32_t>(n))));
+}
+
+// sums[t][i]: products of T heads and positions 4 i .. 4 i + 3 of a block in one segment.
+template <int T> LUTRA_INLINE void multiplySegment(V (*sums)[4], const Heads& s, uint32_t h, const uint8_t* block, uint32_t segment, uint32_t fours) {
+  const uint8_t* k = block + segment * kSegment * KV_BLOCK;
+  const uint8_t* q[T];
+  V y[T][4];
+  for (int t = 0; t < T; t++) {
+    q[t] = s.q + (h + t) * s.qBytes + segment * kSegmentBytes;
+    for (int i = 0; i < 4; i++) y[t][i] = wasm_v128_load32_splat(q[t]);
+  }
+#pragma clang loop unroll(disable)
+  for (uint32_t j = 0; j < fours; j++, k += 4 * KV_BLOCK) {
+    Bytes v[4];
+    for (int i = 0; i < 4; i++) v[i] = unsignedAt(k + 16 * i);
+    for (int t = 0; t < T; t++) {
+      const Four f = fourAt(q[t] + kStartBytes + j * kFourBytes);
+      for (int i = 0; i < 4; i++) y[t][i] = wasm_i16x8_add(y[t][i], pairsUnsigned(v[i], f));
+    }
+  }
+  for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) sums[t][i] = wasm_i32x4_dot_i16x8(y[t][i], load(kOnes));
+}
+
+// Scores of T heads at the n positions of a chunk, -infinity up to the end of the last block.
+template <int T> LUTRA_ALONE void scoreChunk(Heads& s, uint32_t h, const uint8_t* block, uint32_t n) {
+  const uint32_t whole = s.headDim / kSegment, rest = s.headDim % kSegment / 4, last = n / KV_BLOCK * KV_BLOCK;
+  const size_t stride = kvBlockBytes(KvType::int8, s.headDim);
+  float* scores = s.scores + h * kAttendChunk;
+  V unit[T], peaks[T];
+  for (int t = 0; t < T; t++) unit[t] = splat(s.unit[h + t]), peaks[t] = splat(-__builtin_inff());
+  for (uint32_t at = 0; at < n; at += KV_BLOCK, block += stride) {
+    V sums[T][4];
+    multiplySegment<T>(sums, s, h, block, 0, whole ? kSegment / 4 : rest);
+    for (uint32_t segment = 1; segment * kSegment < s.headDim; segment++) {
+      V more[T][4];
+      multiplySegment<T>(more, s, h, block, segment, segment < whole ? kSegment / 4 : rest);
+      for (int t = 0; t < T; t++) for (int i = 0; i < 4; i++) sums[t][i] = wasm_i32x4_add(sums[t][i], more[t][i]);
+    }
+    const float* scales = reinterpret_cast<const float*>(block + 2 * KV_BLOCK * s.headDim);
+    for (int t = 0; t < T; t++) {
+      V x[4];
+      for (int i = 0; i < 4; i++) {
+        x[i] = mul(mul(wasm_f32x4_convert_i32x4(sums[t][i]), load(scales + 4 * i)), unit[t]);
+        if (at == last) x[i] = onlyBelow(x[i], at + 4 * i, n, splat(-__builtin_inff()));
+        store(scores + t * kAttendChunk + at + 4 * i, x[i]);
+      }
+      peaks[t] = larger(peaks[t], larger(larger(x[0], x[1]), larger(x[2], x[3])));
+    }
+  }
+  for (int t = 0; t < T; t++) s.largest[h + t] = largestV(peaks[t]);
+}
+
+struct Power2 { V min, magic, c0, c1, c2, c3; };
+
+// power2() of math.h on four lanes
+LUTRA_INLINE V power2V(V x, const Power2& k) {
+  x = larger(x, k.min);
+  const V bits = add(x, k.magic), r = sub(x, sub(bits, k.magic));
+  const V p = add(mul(add(mul(add(mul(k.c0, r), k.c1), r), k.c2), r), k.c3);
+  return wasm_i32x4_add(p, wasm_i32x4_shl(bits, 23));
+}
+
+// Sums of a chunk's powers, its largest weight, the largest sum of eight weights (attend8.h).
+struct Sizes { V total, most, set; };
+
+template <bool Masked> LUTRA_INLINE void weighBlock(Sizes& s, float* scores, const float* scales, V peak, uint32_t n, const Power2& k) {
+  V p[4], w[4];
+  for (int i = 0; i < 4; i++) {
+    p[i] = power2V(sub(load(scores + 4 * i), peak), k);
+    w[i] = mul(p[i], load(scales + 4 * i));
+    if (Masked) p[i] = onlyBelow(p[i], 4 * i, n, splat(0)), w[i] = onlyBelow(w[i], 4 * i, n, splat(0));
+    store(scores + 4 * i, w[i]);
+  }
+  s.total = add(s.total, add(add(p[0], p[1]), add(p[2], p[3])));
+  s.most = larger(s.most, larger(larger(w[0], w[1]), larger(w[2], w[3])));
+  const V both = add(add(w[0], w[1]), add(w[2], w[3]));
+  s.set = larger(s.set, add(both, wasm_i32x4_shuffle(both, both, 1, 0, 3, 2)));
+}
+
+// Scores of a chunk of n positions into rounded weights.
+LUTRA_ALONE void weigh(Heads& s, uint32_t h, const uint8_t* kv, uint32_t n, const Power2& k) {
+  float *scores = s.scores + h * kAttendChunk, *sums = s.sums + h * s.headDim;
+  const float largest = s.largest[h];
+  if (s.peak[h] < largest) {
+    const V smaller = power2V(splat(s.peak[h] - largest), k);
+    s.total[h] = s.total[h] * lane0(smaller);
+    for (uint32_t d = 0; d < s.headDim; d += 4) store(sums + d, mul(load(sums + d), smaller));
+    s.peak[h] = largest;
+  }
+  const size_t stride = kvBlockBytes(KvType::int8, s.headDim);
+  const uint8_t* scales = kv + 2 * KV_BLOCK * s.headDim + KV_BLOCK * sizeof(float);
+  const uint32_t whole = n / KV_BLOCK * KV_BLOCK;
+  const V peak = splat(s.peak[h]);
+  Sizes sizes = {splat(0), splat(0), splat(0)};
+  for (uint32_t i = 0; i < whole; i += KV_BLOCK, scales += stride) weighBlock<false>(sizes, scores + i, reinterpret_cast<const float*>(scales), peak, KV_BLOCK, k);
+  if (whole < n) weighBlock<true>(sizes, scores + whole, reinterpret_cast<const float*>(scales), peak, n - whole, k);
+  s.factor[h] = largestV(larger(mul(sizes.most, splat(1.0f / kWeightMost)), mul(sizes.set, splat(1.0f / kWeightSum))));
+  s.total[h] = s.total[h] + joinedV(sizes.total);
+}
+
+LUTRA_ALONE void roundWeights(Heads& s, uint32_t h, uint32_t n, const Power2& k) {
+  const float* scores = s.scores + h * kAttendChunk;
+  uint8_t* weights = s.weights + h * kWeightBytes;
+  const V inverse = splat(s.factor[h] < 1e-30f ? 0.0f : 1.0f / s.factor[h]);
+  for (uint32_t i = 0; i < n; i += KV_BLOCK, weights += KV_BLOCK / 4 * kFourBytes) {
+    V v[4];
+    for (int j = 0; j < 4; j++) v[j] = wasm_i32x4_sub(add(mul(load(scores + i + 4 * j), inverse), k.magic), k.magic);
+    putCodes(weights, v);
+  }
+}
+
+// sums of T heads += the chunk's weights times its values, dimensions d .. d + 4 N - 1.
+template <int T, int N> LUTRA_ALONE void addValues(Heads& s, uint32_t h, const uint8_t* kv, uint32_t blocks, uint32_t d) {
+  constexpr uint32_t kFours = KV_BLOCK / 4;
+  const uint32_t headDim = s.headDim;
+  const V ones = load(kOnes);
+  const uint8_t* v = kv + KV_BLOCK * headDim + 4 * d;
+  V y[T][N];
+  for (int t = 0; t < T; t++) for (int i = 0; i < N; i++) y[t][i] = wasm_i32x4_splat(0);
+#pragma clang loop unroll(disable)
+  for (uint32_t b = 0; b < blocks; b++, v += kvBlockBytes(KvType::int8, headDim)) {
+    for (int i = 0; i < N; i++) {
+      Bytes x[kFours];
+      for (uint32_t j = 0; j < kFours; j++) x[j] = signedAt(v + 4 * headDim * j + 16 * i);
+      for (int t = 0; t < T; t++) {
+        const uint8_t* w = s.weights + (h + t) * kWeightBytes + b * kFours * kFourBytes;
+        V sum = pairsSigned(x[0], fourAt(w));
+        for (uint32_t j = 1; j < kFours; j++) sum = wasm_i16x8_add(sum, pairsSigned(x[j], fourAt(w + j * kFourBytes)));
+        y[t][i] = wasm_i32x4_add(y[t][i], wasm_i32x4_dot_i16x8(sum, ones));
+      }
+    }
+  }
+  for (int t = 0; t < T; t++) {
+    for (int i = 0; i < N; i++) {
+      float* sum = s.sums + (h + t) * headDim + d + 4 * i;
+      store(sum, add(load(sum), mul(wasm_f32x4_convert_i32x4(y[t][i]), splat(s.factor[h + t]))));
+    }
+  }
+}
+
+// A byte of every line: hardware prefetchers do not run ahead while a line is computed with for long.
+LUTRA_INLINE void readIn(const uint8_t* p, size_t n) {
+  for (size_t i = 0; i < n; i += 64) static_cast<void>(*static_cast<const volatile uint8_t*>(p + i));
+}
+
+void attendFew(float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch) {
+  const size_t stride = kvBlockBytes(KvType::int8, headDim);
+  const Power2 k = {splatAt(kPower2Constants), splatAt(kPower2Constants + 1), splatAt(kPower2Constants + 2),
+                    splatAt(kPower2Constants + 3), splatAt(kPower2Constants + 4), splatAt(kPower2Constants + 5)};
+  Heads s;
+  s.headDim = headDim, s.qBytes = roundUp(headDim, kSegment) / kSegment * kSegmentBytes;
+  s.scores = scratch;
+  s.sums = s.scores + heads * kAttendChunk;
+  s.weights = reinterpret_cast<uint8_t*>(s.sums + heads * headDim);
+  s.q = s.weights + heads * kWeightBytes;
+  for (uint32_t h = 0; h < heads; h++) startHead(s, h, q + h * headDim);
+  // Two heads share what they load.
+  const auto inTwos = [&](auto work) LUTRA_LAMBDA {
+    uint32_t h = 0;
+    for (; h + 2 <= heads; h += 2) work.template operator()<2>(h);
+    if (h < heads) work.template operator()<1>(h);
+  };
+  for (uint32_t first = 0; first <= last; first += kAttendChunk, kv += kAttendChunk / KV_BLOCK * stride) {
+    const uint32_t n = last + 1 - first < kAttendChunk ? last + 1 - first : kAttendChunk, blocks = roundUp(n, KV_BLOCK) / KV_BLOCK;
+    readIn(kv, blocks * stride);
+    inTwos([&]<int T>(uint32_t h) LUTRA_LAMBDA { scoreChunk<T>(s, h, kv, n); });
+    for (uint32_t h = 0; h < heads; h++) weigh(s, h, kv, n, k);
+    for (uint32_t h = 0; h < heads; h++) roundWeights(s, h, n, k);
+    inTwos([&]<int T>(uint32_t h) LUTRA_LAMBDA {
+      uint32_t d = 0;
+      for (; d + 16 <= headDim; d += 16) addValues<T, 4>(s, h, kv, blocks, d);
+      if (d < headDim) addValues<T, 2>(s, h, kv, blocks, d);
+    });
+  }
+  for (uint32_t h = 0; h < heads; h++, out += headDim) {
+    float* sums = s.sums + h * headDim;
+    hadamard(sums, headDim);
+    const V inverse = splat(1.0f / (s.total[h] * static_cast<float>(powerIn(headDim))));
+    for (uint32_t d = 0; d < headDim; d += 4) store(out + d, mul(load(sums + d), inverse));
+  }
+}
+
+}  // namespace
+
+// headDim is a multiple of 8.
+void attendInt8(float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch) {
+  for (uint32_t h = 0; h < heads; h += kAttendHeads) {
+    attendFew(out + h * headDim, q + h * headDim, heads - h < kAttendHeads ? heads - h : kAttendHeads, kv, last, headDim, scratch);
+  }
+}
+
+}  // namespace lutra::kernels
