@@ -9,7 +9,8 @@
 // Kernels add products in 16 bits, wrapping on the way; the ends fit because codes are bounded:
 //   scores  dimensions d of a segment are summed apart for d % 4 < 2 and d % 4 >= 2, and in each of the two sets codes of
 //           keys and of queries have a norm below 181 = sqrt(2^15): |sum| < 2^15 (Cauchy-Schwarz)
-//   values  in a block of 16 positions likewise: 8 weights add up to at most 258, times 127 < 2^15
+//   values  in a block of 16 positions likewise. Weights of positions i, i + 4, i + 8, i + 12 add up to 127 and, rounded, to
+//           129 at most, so 8 of them to 258, times 127 < 2^15
 #pragma once
 #include <initializer_list>
 #include "math.h"
@@ -22,8 +23,8 @@ constexpr int32_t kKeyZero = 64;
 // Largest code, and norm of a set before rounding, which can add sqrt(32) / 2.
 struct Codes { float most, norm; };
 constexpr Codes kKeyCodes = {63.0f, 178.0f}, kQueryCodes = {127.0f, 178.0f}, kValueCodes = {127.0f, 1e9f};
-// Softmax weights: the largest, and a set's sum before rounding, which can add 8 / 2.
-constexpr float kWeightMost = 127.0f, kWeightSum = 254.0f;
+// What four softmax weights add up to at most before they are rounded, and so each of them.
+constexpr float kWeightSum = 127.0f;
 
 constexpr uint32_t powerIn(uint32_t n) { return n & -n; }
 // What turned products are multiplied by to give scores to the base 2.
@@ -42,6 +43,12 @@ inline void hadamard(float* x, uint32_t n) {
   }
 }
 
+// The scale of a vector whose largest value is `peak`, and the largest sum of squares of a set `square`; 0 if there is nothing.
+inline float codeScale(float peak, float square, Codes codes) {
+  const float byMost = peak / codes.most, byNorm = __builtin_sqrtf(square) / codes.norm;
+  return peak < 1e-30f ? 0.0f : byMost > byNorm ? byMost : byNorm;
+}
+
 // put(d, round(x[d] / scale)) for the n values of x, n a multiple of 8. Returns scale.
 inline float roundCodes(const float* x, uint32_t n, Codes codes, auto put) {
   float peak = 0, square = 0;
@@ -53,12 +60,9 @@ inline float roundCodes(const float* x, uint32_t n, Codes codes, auto put) {
     }
     for (const float set : {s[0] + s[1], s[2] + s[3]}) square = set > square ? set : square;
   }
-  const float byMost = peak / codes.most, byNorm = __builtin_sqrtf(square) / codes.norm;
-  const float scale = byMost > byNorm ? byMost : byNorm;
-  const bool isZero = peak < 1e-30f;
-  const float inverse = isZero ? 0.0f : 1.0f / scale;
+  const float scale = codeScale(peak, square, codes), inverse = scale == 0 ? 0.0f : 1.0f / scale;
   for (uint32_t d = 0; d < n; d++) put(d, static_cast<int32_t>(nearest(x[d] * inverse)));
-  return isZero ? 0.0f : scale;
+  return scale;
 }
 
 }  // namespace lutra

@@ -97,7 +97,7 @@ constexpr uint32_t kvBlockBytes(KvType type, uint32_t headDim) {
 }
 
 // Attention over int8 takes so many query heads at once, and so many positions, whose softmax weights share a scale.
-constexpr uint32_t kAttendHeads = 8, kAttendChunk = 128;
+constexpr uint32_t kAttendHeads = 8, kAttendChunk = 256;
 // Floats that attention needs: scores; over int8, for each head, those of a chunk, weights and query as up to 16 bits, sums.
 constexpr uint32_t attendScratch(KvType type, uint32_t heads, uint32_t positions, uint32_t headDim) {
   if (type == KvType::f32) return positions;

@@ -28,7 +28,10 @@ LUTRA_INLINE Bytes unsignedAt(const uint8_t* p) { return {load(p)}; }
 LUTRA_INLINE Bytes signedAt(const uint8_t* p) { return {load(p)}; }
 LUTRA_INLINE V pairsUnsigned(Bytes b, Four f) { return wasm_i16x8_relaxed_dot_i8x16_i7x16(f.all, b.all); }
 LUTRA_INLINE V pairsSigned(Bytes b, Four f) { return wasm_i16x8_relaxed_dot_i8x16_i7x16(b.all, f.all); }
-LUTRA_INLINE void putCode(uint8_t* fours, uint32_t i, int32_t code) { fours[i] = static_cast<uint8_t>(code); }
+LUTRA_INLINE void putFour(uint8_t* four, V codes) {
+  const V words = wasm_i16x8_narrow_i32x4(codes, codes);
+  wasm_v128_store32_lane(four, wasm_i8x16_narrow_i16x8(words, words), 0);
+}
 // 16 codes 0 .. 127
 LUTRA_INLINE void putCodes(uint8_t* fours, const V* v) {
   store(fours, wasm_u8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v[0], v[1]), wasm_i16x8_narrow_i32x4(v[2], v[3])));
@@ -48,8 +51,9 @@ LUTRA_INLINE Bytes signedAt(const uint8_t* p) {
 }
 LUTRA_INLINE V pairsUnsigned(Bytes b, Four f) { return wasm_i16x8_add(wasm_i16x8_mul(b.even, f.even), wasm_i16x8_mul(b.odd, f.odd)); }
 LUTRA_INLINE V pairsSigned(Bytes b, Four f) { return pairsUnsigned(b, f); }
-LUTRA_INLINE void putCode(uint8_t* fours, uint32_t i, int32_t code) {
-  reinterpret_cast<int16_t*>(fours)[i / 4 * 4 + i % 2 * 2 + i / 2 % 2] = static_cast<int16_t>(code);
+LUTRA_INLINE void putFour(uint8_t* four, V codes) {
+  const V words = wasm_i16x8_narrow_i32x4(codes, codes);
+  wasm_v128_store64_lane(four, wasm_i16x8_shuffle(words, words, 0, 2, 1, 3, 4, 6, 5, 7), 0);
 }
 LUTRA_INLINE void putCodes(uint8_t* fours, const V* v) {
   for (int i = 0; i < 4; i += 2) {
@@ -75,18 +79,55 @@ struct Heads {
 
 constexpr uint32_t kStartBytes = 4, kSegmentBytes = kStartBytes + kSegment / 4 * kFourBytes, kWeightBytes = kAttendChunk / 4 * kFourBytes;
 
-// Rounds the query; keys are stored as 64 + code, so sums start from -64 times the query's.
-LUTRA_INLINE void startHead(Heads& s, uint32_t h, const float* q) {
+// hadamard() of attend8.h
+LUTRA_INLINE void hadamardV(float* x, uint32_t n) {
+  const V odd = wasm_f32x4_make(1, -1, 1, -1), upper = wasm_f32x4_make(1, 1, -1, -1);
+  for (uint32_t i = 0; i < n; i += 4) {
+    const V v = load(x + i), pairs = add(wasm_i32x4_shuffle(v, v, 0, 0, 2, 2), mul(wasm_i32x4_shuffle(v, v, 1, 1, 3, 3), odd));
+    store(x + i, add(wasm_i32x4_shuffle(pairs, pairs, 0, 1, 0, 1), mul(wasm_i32x4_shuffle(pairs, pairs, 2, 3, 2, 3), upper)));
+  }
+  for (uint32_t half = 4; half < powerIn(n); half *= 2) {
+    for (uint32_t first = 0; first < n; first += 2 * half) {
+      for (uint32_t i = first; i < first + half; i += 4) {
+        const V a = load(x + i), b = load(x + i + half);
+        store(x + i, add(a, b)), store(x + i + half, sub(a, b));
+      }
+    }
+  }
+}
+
+// roundCodes() of attend8.h for a query, codes as fours. Keys are stored as 64 + code, so sums start from -64 times the query's.
+LUTRA_INLINE float roundQuery(uint8_t* codes, const float* x, uint32_t n) {
+  V peaks = splat(0), squares = splat(0);
+  for (uint32_t first = 0; first < n; first += kSegment) {
+    V s = splat(0);
+    for (uint32_t d = first; d < n && d < first + kSegment; d += 4) {
+      const V v = load(x + d);
+      peaks = larger(peaks, wasm_f32x4_abs(v));
+      s = add(s, mul(v, v));
+    }
+    squares = larger(squares, add(s, wasm_i32x4_shuffle(s, s, 1, 0, 3, 2)));
+  }
+  const float peak = largestV(peaks), scale = codeScale(peak, largestV(squares), kQueryCodes);
+  const V inverse = splat(scale == 0 ? 0.0f : 1.0f / scale);
+  for (uint32_t first = 0; first < n; first += kSegment, codes += kSegmentBytes) {
+    V sums = wasm_i32x4_splat(0);
+    for (uint32_t d = first; d < n && d < first + kSegment; d += 4) {
+      const V code = wasm_i32x4_sub(withoutFraction(mul(load(x + d), inverse)), splat(kNoFraction));
+      sums = wasm_i32x4_add(sums, code);
+      putFour(codes + kStartBytes + (d - first) / 4 * kFourBytes, code);
+    }
+    const V sets = wasm_i32x4_mul(wasm_i32x4_add(sums, wasm_i32x4_shuffle(sums, sums, 1, 0, 3, 2)), wasm_i32x4_splat(-kKeyZero));
+    wasm_v128_store16_lane(codes, sets, 0), wasm_v128_store16_lane(codes + 2, sets, 4);
+  }
+  return scale;
+}
+
+LUTRA_ALONE void startHead(Heads& s, uint32_t h, const float* q) {
   float* sums = s.sums + h * s.headDim;
-  uint8_t* codes = s.q + h * s.qBytes;
-  for (uint32_t d = 0; d < s.headDim; d++) sums[d] = q[d];
-  hadamard(sums, s.headDim);
-  for (uint32_t at = 0; at < s.qBytes; at += kSegmentBytes) *reinterpret_cast<uint32_t*>(codes + at) = 0;
-  s.unit[h] = attendScale(s.headDim) * roundCodes(sums, s.headDim, kQueryCodes, [&](uint32_t d, int32_t code) {
-    uint8_t* segment = codes + d / kSegment * kSegmentBytes;
-    putCode(segment + kStartBytes, d % kSegment, code);
-    reinterpret_cast<uint16_t*>(segment)[d / 2 % 2] -= static_cast<uint16_t>(kKeyZero * code);
-  });
+  for (uint32_t d = 0; d < s.headDim; d += 4) store(sums + d, load(q + d));
+  hadamardV(sums, s.headDim);
+  s.unit[h] = roundQuery(s.q + h * s.qBytes, sums, s.headDim) * attendScale(s.headDim);
   s.peak[h] = -__builtin_inff(), s.total[h] = 0;
   for (uint32_t d = 0; d < s.headDim; d += 4) store(sums + d, splat(0));
 }
@@ -148,6 +189,10 @@ template <int T> LUTRA_ALONE void scoreChunk(Heads& s, uint32_t h, const uint8_t
 }
 
 struct Power2 { V min, magic, c0, c1, c2, c3; };
+LUTRA_INLINE Power2 power2Constants() {
+  const auto at = [](int i) LUTRA_LAMBDA { return splatAt(kPower2Constants + i); };
+  return {at(0), at(1), at(2), at(3), at(4), at(5)};
+}
 
 // power2() of math.h on four lanes
 LUTRA_INLINE V power2V(V x, const Power2& k) {
@@ -157,8 +202,8 @@ LUTRA_INLINE V power2V(V x, const Power2& k) {
   return wasm_i32x4_add(p, wasm_i32x4_shl(bits, 23));
 }
 
-// Sums of a chunk's powers, its largest weight, the largest sum of eight weights (attend8.h).
-struct Sizes { V total, most, set; };
+// Sums of a chunk's powers, and the largest sums of four weights (attend8.h).
+struct Sizes { V total, fours; };
 
 template <bool Masked> LUTRA_INLINE void weighBlock(Sizes& s, float* scores, const float* scales, V peak, uint32_t n, const Power2& k) {
   V p[4], w[4];
@@ -169,13 +214,12 @@ template <bool Masked> LUTRA_INLINE void weighBlock(Sizes& s, float* scores, con
     store(scores + 4 * i, w[i]);
   }
   s.total = add(s.total, add(add(p[0], p[1]), add(p[2], p[3])));
-  s.most = larger(s.most, larger(larger(w[0], w[1]), larger(w[2], w[3])));
-  const V both = add(add(w[0], w[1]), add(w[2], w[3]));
-  s.set = larger(s.set, add(both, wasm_i32x4_shuffle(both, both, 1, 0, 3, 2)));
+  s.fours = larger(s.fours, add(add(w[0], w[1]), add(w[2], w[3])));
 }
 
 // Scores of a chunk of n positions into rounded weights.
-LUTRA_ALONE void weigh(Heads& s, uint32_t h, const uint8_t* kv, uint32_t n, const Power2& k) {
+LUTRA_ALONE void weigh(Heads& s, uint32_t h, const uint8_t* kv, uint32_t n) {
+  const Power2 k = power2Constants();
   float *scores = s.scores + h * kAttendChunk, *sums = s.sums + h * s.headDim;
   const float largest = s.largest[h];
   if (s.peak[h] < largest) {
@@ -188,20 +232,21 @@ LUTRA_ALONE void weigh(Heads& s, uint32_t h, const uint8_t* kv, uint32_t n, cons
   const uint8_t* scales = kv + 2 * KV_BLOCK * s.headDim + KV_BLOCK * sizeof(float);
   const uint32_t whole = n / KV_BLOCK * KV_BLOCK;
   const V peak = splat(s.peak[h]);
-  Sizes sizes = {splat(0), splat(0), splat(0)};
+  Sizes sizes = {splat(0), splat(0)};
   for (uint32_t i = 0; i < whole; i += KV_BLOCK, scales += stride) weighBlock<false>(sizes, scores + i, reinterpret_cast<const float*>(scales), peak, KV_BLOCK, k);
   if (whole < n) weighBlock<true>(sizes, scores + whole, reinterpret_cast<const float*>(scales), peak, n - whole, k);
-  s.factor[h] = largestV(larger(mul(sizes.most, splat(1.0f / kWeightMost)), mul(sizes.set, splat(1.0f / kWeightSum))));
+  s.factor[h] = largestV(sizes.fours) / kWeightSum;
   s.total[h] = s.total[h] + joinedV(sizes.total);
 }
 
-LUTRA_ALONE void roundWeights(Heads& s, uint32_t h, uint32_t n, const Power2& k) {
+LUTRA_ALONE void roundWeights(Heads& s, uint32_t h, uint32_t n) {
+  const V magic = splatAt(kPower2Constants + 1);
   const float* scores = s.scores + h * kAttendChunk;
   uint8_t* weights = s.weights + h * kWeightBytes;
   const V inverse = splat(s.factor[h] < 1e-30f ? 0.0f : 1.0f / s.factor[h]);
   for (uint32_t i = 0; i < n; i += KV_BLOCK, weights += KV_BLOCK / 4 * kFourBytes) {
     V v[4];
-    for (int j = 0; j < 4; j++) v[j] = wasm_i32x4_sub(add(mul(load(scores + i + 4 * j), inverse), k.magic), k.magic);
+    for (int j = 0; j < 4; j++) v[j] = wasm_i32x4_sub(add(mul(load(scores + i + 4 * j), inverse), magic), magic);
     putCodes(weights, v);
   }
 }
@@ -235,15 +280,15 @@ template <int T, int N> LUTRA_ALONE void addValues(Heads& s, uint32_t h, const u
   }
 }
 
-// A byte of every line: hardware prefetchers do not run ahead while a line is computed with for long.
-LUTRA_INLINE void readIn(const uint8_t* p, size_t n) {
-  for (size_t i = 0; i < n; i += 64) static_cast<void>(*static_cast<const volatile uint8_t*>(p + i));
+// A byte of every line of so many blocks, all blocks at once: prefetchers do not run ahead while a line is computed with.
+LUTRA_INLINE void readIn(const uint8_t* kv, uint32_t blocks, size_t stride) {
+  for (size_t i = 0; i < stride; i += 64) {
+    for (uint32_t b = 0; b < blocks; b++) static_cast<void>(*static_cast<const volatile uint8_t*>(kv + b * stride + i));
+  }
 }
 
 void attendFew(float* out, const float* q, uint32_t heads, const uint8_t* kv, uint32_t last, uint32_t headDim, float* scratch) {
   const size_t stride = kvBlockBytes(KvType::int8, headDim);
-  const Power2 k = {splatAt(kPower2Constants), splatAt(kPower2Constants + 1), splatAt(kPower2Constants + 2),
-                    splatAt(kPower2Constants + 3), splatAt(kPower2Constants + 4), splatAt(kPower2Constants + 5)};
   Heads s;
   s.headDim = headDim, s.qBytes = roundUp(headDim, kSegment) / kSegment * kSegmentBytes;
   s.scores = scratch;
@@ -259,19 +304,17 @@ void attendFew(float* out, const float* q, uint32_t heads, const uint8_t* kv, ui
   };
   for (uint32_t first = 0; first <= last; first += kAttendChunk, kv += kAttendChunk / KV_BLOCK * stride) {
     const uint32_t n = last + 1 - first < kAttendChunk ? last + 1 - first : kAttendChunk, blocks = roundUp(n, KV_BLOCK) / KV_BLOCK;
-    readIn(kv, blocks * stride);
+    readIn(kv, blocks, stride);
     inTwos([&]<int T>(uint32_t h) LUTRA_LAMBDA { scoreChunk<T>(s, h, kv, n); });
-    for (uint32_t h = 0; h < heads; h++) weigh(s, h, kv, n, k);
-    for (uint32_t h = 0; h < heads; h++) roundWeights(s, h, n, k);
-    inTwos([&]<int T>(uint32_t h) LUTRA_LAMBDA {
-      uint32_t d = 0;
-      for (; d + 16 <= headDim; d += 16) addValues<T, 4>(s, h, kv, blocks, d);
-      if (d < headDim) addValues<T, 2>(s, h, kv, blocks, d);
-    });
+    for (uint32_t h = 0; h < heads; h++) weigh(s, h, kv, n);
+    for (uint32_t h = 0; h < heads; h++) roundWeights(s, h, n);
+    uint32_t d = 0;
+    for (; d + 16 <= headDim; d += 16) inTwos([&]<int T>(uint32_t h) LUTRA_LAMBDA { addValues<T, 4>(s, h, kv, blocks, d); });
+    if (d < headDim) inTwos([&]<int T>(uint32_t h) LUTRA_LAMBDA { addValues<T, 2>(s, h, kv, blocks, d); });
   }
   for (uint32_t h = 0; h < heads; h++, out += headDim) {
     float* sums = s.sums + h * headDim;
-    hadamard(sums, headDim);
+    hadamardV(sums, headDim);
     const V inverse = splat(1.0f / (s.total[h] * static_cast<float>(powerIn(headDim))));
     for (uint32_t d = 0; d < headDim; d += 4) store(out + d, mul(load(sums + d), inverse));
   }

@@ -73,27 +73,26 @@ void attendInt8(float* out, const float* q, uint32_t heads, const uint8_t* kv, u
         for (uint32_t d = 0; d < headDim; d++) out[d] = out[d] * smaller;
         peak = largest;
       }
-      float most = 0, sums[4] = {};
+      float largestFour = 0, sums[4] = {};
       for (uint32_t b = 0; b < n; b += KV_BLOCK) {
-        float p[KV_BLOCK] = {}, w[KV_BLOCK] = {}, set[4];
+        float p[KV_BLOCK] = {}, w[KV_BLOCK] = {};
         for (uint32_t i = 0; i < KV_BLOCK && b + i < n; i++) {
           p[i] = power2(weights[b + i] - peak);
           w[i] = p[i] * scales(first + b + i)[KV_BLOCK];
           weights[b + i] = w[i];
-          most = most < w[i] * (1.0f / kWeightMost) ? w[i] * (1.0f / kWeightMost) : most;
         }
         for (uint32_t i = 0; i < 4; i++) {
           sums[i] = sums[i] + ((p[i] + p[4 + i]) + (p[8 + i] + p[12 + i]));
-          set[i] = (w[i] + w[4 + i]) + (w[8 + i] + w[12 + i]);
+          const float four = (w[i] + w[4 + i]) + (w[8 + i] + w[12 + i]);
+          largestFour = largestFour < four ? four : largestFour;
         }
-        for (const float both : {set[0] + set[1], set[2] + set[3]}) most = most < both * (1.0f / kWeightSum) ? both * (1.0f / kWeightSum) : most;
       }
+      const float factor = largestFour / kWeightSum, inverse = factor < 1e-30f ? 0.0f : 1.0f / factor;
       total = total + joined(sums);
-      const float inverse = most < 1e-30f ? 0.0f : 1.0f / most;
       for (uint32_t d = 0; d < headDim; d++) {
         int32_t sum = 0;
         for (uint32_t i = 0; i < n; i++) sum += static_cast<int32_t>(nearest(weights[i] * inverse)) * value(first + i, d);
-        out[d] = out[d] + static_cast<float>(sum) * most;
+        out[d] = out[d] + static_cast<float>(sum) * factor;
       }
     }
     hadamard(out, headDim);
