@@ -56,7 +56,7 @@ const given = {
     onLoad({ filter: /^/, namespace: 'given' }, ({ path }) => ({ contents: `module.exports = shared.${path};` }));
   },
 };
-/** Errors are known by their names. */
+/** Classes keep their names, which consoles print before an error's own. */
 const small = { ...neutral, plugins: [inlined], minify: true, keepNames: true };
 /** Metro's own settings refuse some of what is newer. */
 const forMetro = { ...small, target: 'es2021' };
@@ -64,7 +64,7 @@ const forMetro = { ...small, target: 'es2021' };
  * A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. Its lines stay
  * short: Node prints the line of an uncaught error.
  */
-const worker = { ...small, format: 'iife', lineLimit: 160, charset: 'ascii' };
+const worker = { ...small, keepNames: false, format: 'iife', lineLimit: 160, charset: 'ascii' };
 /** A part's file: a function that the worker calls (src/parts/apart.ts). */
 const part = name => ({
   ...worker, plugins: [given], globalName: 'part',
@@ -76,7 +76,7 @@ const noAssets = { __LUTRA_ASSETS__: '{}' };
 const forRunning = name => !/quant/.test(name);
 
 const bundles = [
-  { entry: 'src/index.ts', out: 'index', options: neutral },
+  { entry: 'src/index.ts', out: 'index', options: { ...neutral, minify: true, keepNames: true, lineLimit: 160 } },
   { entry: 'src/worker.ts', out: 'worker', options: { ...worker, plugins: [inlined, apart] } },
   { entry: 'src/parts/chat.ts', out: 'worker-chat', options: part('worker-chat') },
   { entry: 'src/parts/import.ts', out: 'worker-import', options: part('worker-import') },
@@ -101,7 +101,7 @@ async function webViewPage(build) {
 
 /** Every asset by its name, as src/platform/assets.ts reads it. */
 async function assetTable(build, isWanted) {
-  const { outputFiles } = await build({ ...common, ...small, define: { ...common.define, ...noAssets }, format: 'iife', legalComments: 'none', outdir: 'dist',
+  const { outputFiles } = await build({ ...common, ...small, keepNames: false, define: { ...common.define, ...noAssets }, format: 'iife', legalComments: 'none', outdir: 'dist',
     entryPoints: { 'worker': 'src/worker.ts', 'crew-worker': 'src/engine/crew-worker.ts', 'pack-worker': 'src/pack/worker.ts' } }).catch(explain);
   const entries = [
     ...outputFiles.map(({ path, contents }) => [basename(path), contents]),

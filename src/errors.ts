@@ -1,10 +1,11 @@
-/** Every failure of this package is one of these: a stable `code`, a message that names the culprit, a `hint` that says what to do next. */
+/** Every failure of this package is one of these: a stable `code` (BAD_MODEL_FILE: a BadModelFileError), a message that names the culprit, a `hint` that says what to do next. */
 export class LutraError extends Error {
   readonly code: string;
   readonly hint: string;
   constructor(code: string, message: string, hint: string, options?: ErrorOptions) {
     super(message, options);
-    this.name = new.target.name;
+    // Not the class's own name, which a bundle may have shortened.
+    this.name = `${code.toLowerCase().replace(/(?:^|_)(.)/g, (_, first: string) => first.toUpperCase())}Error`;
     this.code = code;
     this.hint = hint;
   }
