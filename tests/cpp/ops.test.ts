@@ -9,7 +9,7 @@ const test = suite('single operations');
 const variants = hasRelaxedSimd() ? ['simd', 'relaxed'] as const : ['simd'] as const;
 const sizes = [1, 3, 4, 172, 2048];
 const headDims = [8, 24, 64, 80, 128];
-const lasts = [0, 1, 15, 16, 17, 300];
+const lasts = [0, 1, 15, 16, 17, 255, 256, 257, 530];
 
 const up = (n: number, to: number) => Math.ceil(n / to) * to;
 const values = (n: number, seed: number, scale = 1) => {
@@ -63,28 +63,52 @@ test('RoPE: error below 1.2e-7 of the pair', () => {
   }
 });
 
+/** Softmax attention of `heads` query heads over n positions, in both forms, beside the formula in doubles. */
+function checkAttention(what: string, kvType: 'f32' | 'int8', headDim: number, q: Float32Array, k: Float32Array, v: Float32Array, allowed: number): void {
+  const heads = q.length / headDim, n = k.length / headDim, blockBytes = 2 * KV_BLOCK * (headDim * KV_VALUE_BYTES[kvType] + KV_SCALE_BYTES[kvType]);
+  const formula = Array.from({ length: heads }, (_, h) => {
+    const scores = Array.from({ length: n }, (_, i) => {
+      let product = 0;
+      for (let d = 0; d < headDim; d++) product += q[h * headDim + d]! * k[i * headDim + d]!;
+      return product / Math.sqrt(headDim);
+    });
+    const peak = Math.max(...scores), weights = scores.map(s => Math.exp(s - peak)), total = sum(weights);
+    return Array.from({ length: headDim }, (_, d) => sum(weights.map((w, i) => w * v[i * headDim + d]!)) / total);
+  }).flat();
+  const run = (bare: Bare, reference: 0 | 1) => {
+    const floats = bare.exports.attendScratch!(KvType[kvType], heads, Math.ceil(n / KV_BLOCK) * KV_BLOCK, headDim) as number;
+    const rows = new Float32Array(Math.ceil(n / KV_BLOCK) * blockBytes / 4).fill(kvType === 'f32' ? NaN : 1e9);
+    return compute(bare, [new Float32Array(heads * headDim), q, rows, new Float32Array(floats), k, v], heads * headDim, (out, q, kv, scratch, k, v) => {
+      for (let i = 0; i < n; i++) bare.exports.storeKv!(KvType[kvType], kv, i, headDim, k! + 4 * i * headDim, v! + 4 * i * headDim);
+      bare.exports.attend!(KvType[kvType], out, q, heads, kv, n - 1, headDim, scratch, reference);
+    });
+  };
+  const bound = allowed * v.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  check(`${what}: ${kvType}, ${n} positions, ${heads} heads of ${headDim}`, run, formula, () => bound);
+}
+
 test('attention: within 3e-6 of the largest value, with an int8 cache 2 %; what lies behind the last position does not count', () => {
   for (const kvType of ['f32', 'int8'] as const) {
     for (const headDim of headDims) {
       for (const last of lasts) {
-        const heads = last % 11 + 1, n = last + 1, blockBytes = 2 * KV_BLOCK * (headDim * KV_VALUE_BYTES[kvType] + KV_SCALE_BYTES[kvType]);
-        const q = values(heads * headDim, last + headDim), k = values(n * headDim, 5 + last), v = values(n * headDim, 6 + last);
-        const formula = Array.from({ length: heads }, (_, h) => {
-          const scores = Array.from({ length: n }, (_, i) => sum(Array.from({ length: headDim }, (_, d) => q[h * headDim + d]! * k[i * headDim + d]!)) / Math.sqrt(headDim));
-          const peak = Math.max(...scores), weights = scores.map(s => Math.exp(s - peak)), total = sum(weights);
-          return Array.from({ length: headDim }, (_, d) => sum(weights.map((w, i) => w * v[i * headDim + d]!)) / total);
-        }).flat();
-        const run = (bare: Bare, reference: 0 | 1) => {
-          const floats = bare.exports.attendScratch!(KvType[kvType], heads, Math.ceil(n / KV_BLOCK) * KV_BLOCK, headDim) as number;
-          const rows = new Float32Array(Math.ceil(n / KV_BLOCK) * blockBytes / 4).fill(kvType === 'f32' ? NaN : 1e9);
-          return compute(bare, [new Float32Array(heads * headDim), q, rows, new Float32Array(floats), k, v], heads * headDim, (out, q, kv, scratch, k, v) => {
-            for (let i = 0; i < n; i++) bare.exports.storeKv!(KvType[kvType], kv, i, headDim, k! + 4 * i * headDim, v! + 4 * i * headDim);
-            bare.exports.attend!(KvType[kvType], out, q, heads, kv, last, headDim, scratch, reference);
-          });
-        };
-        check(`${kvType}, ${n} positions, ${heads} heads of ${headDim}`, run, formula, () => (kvType === 'f32' ? 3e-6 : 2e-2) * Math.max(...v.map(Math.abs)));
+        const heads = last % 11 + 1, n = last + 1;
+        checkAttention('noise', kvType, headDim, values(heads * headDim, last + headDim), values(n * headDim, 5 + last), values(n * headDim, 6 + last), kvType === 'f32' ? 3e-6 : 2e-2);
       }
     }
+  }
+});
+
+test('attention over int8 where sums are as large as they can be, and where nothing is left of a vector', () => {
+  const n = 300;
+  for (const headDim of [64, 80, 128]) {
+    // Turned by the Hadamard matrix these are flat: every product has the same sign, and no code is small.
+    const impulse = (i: number, d: number) => d % 64 === i % 2 ? 4 : 0, flat = () => 1, none = () => 0, rising = (i: number, d: number) => (d % 3 - 1) * i / 20;
+    const patterns: [string, (i: number, d: number) => number, (i: number, d: number) => number, (i: number, d: number) => number][] = [
+      ['impulses', () => 4, impulse, flat], ['alike', flat, flat, flat], ['opposed', flat, () => -1, () => -1], ['single dimensions', impulse, impulse, impulse],
+      ['no query', none, flat, impulse], ['no keys', flat, none, impulse], ['no values', flat, flat, none], ['rising scores', rising, rising, impulse],
+    ];
+    const rows = (length: number, at: (i: number, d: number) => number) => Float32Array.from({ length: length * headDim }, (_, i) => at(Math.floor(i / headDim), i % headDim));
+    for (const [what, q, k, v] of patterns) checkAttention(what, 'int8', headDim, rows(3, (i, d) => q(i + 1, d)), rows(n, k), rows(n, v), 2e-2);
   }
 });
 
