@@ -124,7 +124,7 @@ export async function buildBundles({ force = false } = {}) {
       const result = await build({ ...common, ...options, define, entryPoints: { [out]: entry }, outdir: 'dist', sourcemap: (!options.minify || options.lineLimit) && 'linked',
         // Lines stay: Node prints the line of an uncaught error, and that must not be the whole file.
         minifySyntax: true, legalComments: 'linked', metafile: true }).catch(explain);
-      for (const file of result.outputFiles) writeIfChanged(file.path, file.contents);
+      for (const file of result.outputFiles) writeIfChanged(file.path, file.path.endsWith('.js') ? withWholeUrls(file.text) : file.contents);
       if (out === 'cli') chmodSync(join(dist, 'cli.js'), 0o755);
       for (const input of Object.keys(result.metafile.inputs)) {
         const match = input.match(/^.*node_modules\/((?:@[^/]+\/)?[^/]+)\//);
@@ -136,6 +136,9 @@ export async function buildBundles({ force = false } = {}) {
     return sizes.join(', ');
   }, { force });
 }
+
+/** Bundlers find files by `new URL("…", import.meta.url)`, Vite by a pattern: a line that esbuild has broken inside of it is broken behind it. */
+const withWholeUrls = text => text.replace(/import\s*\.\s*meta\s*\.\s*url\)/g, url => /\s/.test(url) ? `${url.replace(/\s/g, '')}\n` : url);
 
 /** esbuild's messages, with the lines that they are about, as one error. */
 export async function explain(error) {
@@ -157,7 +160,7 @@ function licences(folders) {
 
 /** Leaves equal files alone, so that programs that are running from them see no half of one. */
 export function writeIfChanged(path, contents) {
-  if (!existsSync(path) || !readFileSync(path).equals(contents)) writeWhole(path, contents);
+  if (!existsSync(path) || !readFileSync(path).equals(Buffer.from(contents))) writeWhole(path, contents);
 }
 
 await ifMain(import.meta, () => withBuildLock(async () => {

@@ -42,6 +42,13 @@ test('the library imports nothing, so that bundlers for the web have nothing to 
   }
 });
 
+test('every file beside the library is named in a way that bundlers find', () => {
+  const urls = readFileSync(join(repoRoot, 'src', 'platform', 'beside.ts'), 'utf8').match(/new URL\('.+?', import\.meta\.url\)/g)!;
+  const found = readFileSync(join(repoRoot, 'dist', 'index.js'), 'utf8').match(/new URL\(\s*"[^"]+",\s*import\.meta\.url\)/g) ?? [];
+  assert.ok(urls.length > 10);
+  assert.equal(found.map(url => url.replace(/\s/g, '')), urls.map(url => url.replace(/'/g, '"').replace(/\s/g, '')));
+});
+
 /** Gzipped, in kB: what there is now with little room. docs/dependencies.md says what of it is whose. */
 const sizes: Record<string, number> = { 'worker-chat.js': 21, 'worker-import.js': 32, 'pack-worker.js': 9, 'inline.js': 390, 'inline.script.js': 390, 'react-native.js': 255 };
 /** What runs a packed model: 60 together. */
