@@ -1,8 +1,8 @@
 // What the int8 KV cache shares with both forms of attention over it: how vectors are turned and rounded.
 //
-// Queries, keys and values are turned by a Hadamard matrix H of n = the largest power of two in headDim, block by block:
-// q k = (Hq)(Hk) / n, and the sum of values is turned back once. Afterwards no dimension stands out, so that 7 bits are
-// enough for a key (QuaRot, arXiv 2404.00456).
+// Queries, keys and values are turned by a Hadamard matrix H of n rows, the largest power of two that divides headDim, n
+// dimensions at a time: q k = (Hq)(Hk) / n, and the sum of values is turned back once. Afterwards no dimension stands out,
+// so that 7 bits are enough for a key (QuaRot, arXiv 2404.00456).
 //
 //   codes: key 64 + round(k / s), |.| <= 63; query and value round(x / s), |.| <= 127; softmax weights 0 .. 127
 //
@@ -18,14 +18,15 @@
 
 namespace lutra {
 
-constexpr uint32_t kSegment = 64;
-constexpr int32_t kKeyZero = 64;
+constexpr uint32_t kSegment = 64;  // dimensions
+constexpr int32_t kKeyZero = 64;   // the code of 0
 // Largest code, and norm of a set before rounding, which can add sqrt(32) / 2.
 struct Codes { float most, norm; };
-constexpr Codes kKeyCodes = {63.0f, 178.0f}, kQueryCodes = {127.0f, 178.0f}, kValueCodes = {127.0f, 1e9f};
+constexpr Codes kKeyCodes = {63.0f, 178.0f}, kQueryCodes = {127.0f, 178.0f}, kValueCodes = {127.0f, __builtin_inff()};
 // What four softmax weights add up to at most before they are rounded, and so each of them.
 constexpr float kWeightSum = 127.0f;
 
+// The largest power of two that divides n.
 constexpr uint32_t powerIn(uint32_t n) { return n & -n; }
 // What turned products are multiplied by to give scores to the base 2.
 inline float attendScale(uint32_t headDim) { return kLog2E / (__builtin_sqrtf(static_cast<float>(headDim)) * static_cast<float>(powerIn(headDim))); }

@@ -4,10 +4,6 @@
 
 namespace lutra::kernels {
 
-// As in reference/; x is followed by zeros up to a multiple of 8.
-float scaleI16(const float* x, uint32_t n);
-void roundI16(int16_t* out, const float* x, uint32_t n, float scale);
-
 void prepareF32(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);

@@ -39,24 +39,16 @@ void prepareF32(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, u
   for (uint32_t k = begin * a.groupSize; k < end * a.groupSize; k += 4) store(out + k, load(x + k));
 }
 
-float scaleI16(const float* x, uint32_t n) {
+void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {
   V s = splat(0);
-  for (uint32_t k = 0; k < n; k += 4) s = add(s, wasm_f32x4_abs(load(x + k)));
-  const float byMax = absMax(x, n) / 32767.0f, bySum = joinedV(s) * (1.000244140625f / 16777216.0f);
-  return byMax > bySum ? byMax : bySum;
-}
-
-void roundI16(int16_t* out, const float* x, uint32_t n, float scale) {
-  const V inverse = splat(reciprocal(scale));
-  for (uint32_t k = 0; k < n; k += 8) {
+  for (uint32_t k = 0; k < cols; k += 4) s = add(s, wasm_f32x4_abs(load(x + k)));
+  const float byMax = absMax(x, cols) / 32767.0f, bySum = joinedV(s) * (1.000244140625f / 16777216.0f);
+  a.scale[m] = byMax > bySum ? byMax : bySum;
+  const V inverse = splat(reciprocal(a.scale[m]));
+  int16_t* out = reinterpret_cast<int16_t*>(a.table) + m * a.ld;
+  for (uint32_t k = begin * a.groupSize; k < end * a.groupSize; k += 8) {
     store(out + k, wasm_i16x8_narrow_i32x4(roundToInt(mul(load(x + k), inverse)), roundToInt(mul(load(x + k + 4), inverse))));
   }
-}
-
-void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {
-  a.scale[m] = scaleI16(x, cols);
-  const uint32_t at = begin * a.groupSize, n = (end - begin) * a.groupSize;
-  roundI16(reinterpret_cast<int16_t*>(a.table) + m * a.ld + at, x + at, n, a.scale[m]);
 }
 
 void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {

@@ -35,22 +35,15 @@ void prepareF32(const float* x, uint32_t, uint32_t m, Acts& a, uint32_t begin, u
   for (uint32_t k = begin * a.groupSize; k < end * a.groupSize; k++) out[k] = x[k];
 }
 
-float scaleI16(const float* x, uint32_t n) {
-  float s[4] = {};
-  for (uint32_t k = 0; k < n; k++) s[k % 4] += absolute(x[k]);
-  const float byMax = absMax(x, n) / 32767.0f, bySum = joined(s) * (1.000244140625f / 16777216.0f);
-  return byMax > bySum ? byMax : bySum;
-}
-
-void roundI16(int16_t* out, const float* x, uint32_t n, float scale) {
-  const float inverse = reciprocal(scale);
-  for (uint32_t k = 0; k < n; k++) out[k] = static_cast<int16_t>(nearest(x[k] * inverse));
-}
-
+// d = max(absmax / 32767, sum|x| / 2^24 * (1 + 2^-12)): with q = round(x / d), 127 * sum|q| < 2^31.
 void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end) {
-  a.scale[m] = scaleI16(x, cols);
-  const uint32_t at = begin * a.groupSize, n = (end - begin) * a.groupSize;
-  roundI16(reinterpret_cast<int16_t*>(a.table) + m * a.ld + at, x + at, n, a.scale[m]);
+  float s[4] = {};
+  for (uint32_t k = 0; k < cols; k++) s[k % 4] += absolute(x[k]);
+  const float byMax = absMax(x, cols) / 32767.0f, bySum = joined(s) * (1.000244140625f / 16777216.0f);
+  a.scale[m] = byMax > bySum ? byMax : bySum;
+  const float inverse = reciprocal(a.scale[m]);
+  int16_t* out = reinterpret_cast<int16_t*>(a.table) + m * a.ld;
+  for (uint32_t k = begin * a.groupSize; k < end * a.groupSize; k++) out[k] = static_cast<int16_t>(nearest(x[k] * inverse));
 }
 
 // BitNet b1.58: q = round(x * 127 / max(absmax, 1e-5)), clamped to int8.

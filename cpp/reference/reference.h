@@ -4,10 +4,6 @@
 
 namespace lutra::reference {
 
-// d = max(absmax / 32767, sum|x| / 2^24 * (1 + 2^-12)): with q = round(x / d), 127 * sum|q| < 2^31.
-float scaleI16(const float* x, uint32_t n);
-void roundI16(int16_t* out, const float* x, uint32_t n, float scale);
-
 void prepareF32(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI16(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
 void prepareI8(const float* x, uint32_t cols, uint32_t m, Acts& a, uint32_t begin, uint32_t end);
