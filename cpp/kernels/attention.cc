@@ -9,13 +9,6 @@
 namespace lutra::kernels {
 namespace {
 
-// Positions first .. first + 3, of which the first n count: `otherwise` in place of the others.
-LUTRA_INLINE V onlyBelow(V v, uint32_t first, uint32_t n, V otherwise) {
-  if (first + 4 <= n) return v;
-  const V position = wasm_i32x4_add(wasm_i32x4_splat(static_cast<int32_t>(first)), wasm_i32x4_make(0, 1, 2, 3));
-  return wasm_v128_bitselect(v, otherwise, wasm_i32x4_lt(position, wasm_i32x4_splat(static_cast<int32_t>(n))));
-}
-
 // scores[i] = e^(scores[i] - largest), 0 beyond n. Returns 1 / their sum. Scores are there up to a multiple of KV_BLOCK.
 LUTRA_INLINE float softmax(float* scores, uint32_t n) {
   const V lowest = splat(-__builtin_inff());

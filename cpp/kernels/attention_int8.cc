@@ -86,12 +86,6 @@ LUTRA_ALONE void startHead(Heads& s, uint32_t h, const float* q) {
   for (uint32_t d = 0; d < s.headDim; d += 4) store(sums + d, splat(0));
 }
 
-// Lanes of positions first, first + 1, … below n, of the others `otherwise`.
-LUTRA_INLINE V onlyBelow(V v, uint32_t first, uint32_t n, V otherwise) {
-  const V position = wasm_i32x4_add(wasm_i32x4_splat(static_cast<int32_t>(first)), wasm_i32x4_make(0, 1, 2, 3));
-  return wasm_v128_bitselect(v, otherwise, wasm_i32x4_lt(position, wasm_i32x4_splat(static_cast<int32_t>(n))));
-}
-
 // sums[t][i]: products of T heads and positions 4 i .. 4 i + 3 of a block in one segment.
 template <int T> LUTRA_INLINE void multiplySegment(V (*sums)[4], const Heads& s, uint32_t h, const uint8_t* block, uint32_t segment, uint32_t fours) {
   const uint8_t* k = block + segment * kSegment * KV_BLOCK;

@@ -42,6 +42,13 @@ LUTRA_INLINE float largestV(V m) {
   return lane0(larger(m, wasm_i32x4_shuffle(m, m, 1, 0, 3, 2)));
 }
 
+// Lanes first .. first + 3 of a row of which n count: `otherwise` in place of the others.
+LUTRA_INLINE V onlyBelow(V v, uint32_t first, uint32_t n, V otherwise) {
+  if (first + 4 <= n) return v;
+  const V position = wasm_i32x4_add(wasm_i32x4_splat(static_cast<int32_t>(first)), wasm_i32x4_make(0, 1, 2, 3));
+  return wasm_v128_bitselect(v, otherwise, wasm_i32x4_lt(position, wasm_i32x4_splat(static_cast<int32_t>(n))));
+}
+
 // The integer nearest to x, ties to even, |x| <= 2^22, in the low bits: 1.5 * 2^23 leaves no room for a fraction. One
 // instruction; engines make seven of a conversion with saturation.
 LUTRA_INLINE V withoutFraction(V x) { return add(x, splat(kNoFraction)); }
