@@ -52,6 +52,12 @@ export class Exchanger {
     for (const buffer of this.early.splice(0)) this.deliver(buffer);
   }
 
+  /**
+   * Whether `pass` is what this member is in. To be asked after every wait: some runtimes bring the order that begins the next
+   * pass before they go on with what the message ahead of it set going.
+   */
+  isAt(pass: number): boolean { return pass === this.pass; }
+
   /** Columns [begin, end) as they are after `step`. */
   pack(step: number, { values, ld, m }: ExchangeFields, begin: number, end: number): ArrayBuffer {
     const n = end - begin, bytes = HEADER_BYTES + 4 * m * n;
@@ -78,7 +84,8 @@ export class Exchanger {
   async receive(step: number, { values, ld, m, width }: ExchangeFields): Promise<void> {
     if (this.failure) throw this.failure;
     this.looks = 0;
-    const buffer = this.soon() ?? await new Promise<ArrayBuffer>((resolve, reject) => { this.waiting = { resolve, reject }; });
+    const { pass } = this, buffer = this.soon() ?? await new Promise<ArrayBuffer>((resolve, reject) => { this.waiting = { resolve, reject }; });
+    if (!this.isAt(pass)) return this.keep(buffer);
     const [, made, begin, end] = new Uint32Array(buffer, 0, 4) as unknown as [number, number, number, number], n = end - begin;
     if (made !== step || end > width) throw new Error(`values of step ${made}, columns ${begin} to ${end}, in step ${step}`);
     const into = new Float32Array(this.memory.buffer, values, m * ld);

@@ -35,10 +35,11 @@ export function runPrivate(parent: Peer, { module, values }: PrivateInit): void 
     }
     if (fields.collective !== Collective.gather) await exchanger.receive(step, fields);
   };
-  /** One that rank 0 gave up waits for ever, and is forgotten with what it waits for. */
-  const pass = async (rows: readonly ForwardRow[]): Promise<void> => {
+  /** One that rank 0 gave up ends when the next begins: it waits for ever and is forgotten, or finds that it is no longer wanted. */
+  const run = async ({ pass, rows }: { pass: number; rows: readonly ForwardRow[] }): Promise<void> => {
+    exchanger.begin(pass);
     const steps = member.begin(rows);
-    for (let step = 0; step < steps;) {
+    for (let step = 0; step < steps && exchanger.isAt(pass);) {
       const reached = member.runToExchange(step, steps);
       if (reached.exchange) await exchange(reached.exchange, reached.step);
       step = reached.step;
@@ -63,8 +64,7 @@ export function runPrivate(parent: Peer, { module, values }: PrivateInit): void 
   parent.onMessage((message: ArrayBuffer | Order) => {
     if (message instanceof ArrayBuffer) return exchanger.deliver(message);
     if ('pass' in message) {
-      exchanger.begin(message.pass);
-      pass(message.rows).catch(error => post({ failed: toWire(error, 'forward') }));
+      run(message).catch(error => post({ failed: toWire(error, 'forward') }));
       return;
     }
     try {

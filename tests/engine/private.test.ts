@@ -5,6 +5,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DisposedError, EngineCrashError } from '../../src/errors.js';
 import { createEngine, type LocalEngine } from '../../src/engine/engine.js';
+import { Exchanger } from '../../src/engine/exchange.js';
+import { compile } from '../../src/engine/instance.js';
+import { Member, type MemberOptions } from '../../src/engine/member.js';
+import { runPrivate, type Answer, type Order } from '../../src/engine/private-worker.js';
 import { cut } from '../../src/engine/slices.js';
 import type { EngineOptions } from '../../src/engine/types.js';
 import { readPackedHeader } from '../../src/formats/packed.js';
@@ -170,5 +174,30 @@ for (const count of [2, 4]) {
     await Promise.all(crew.map(worker => worker.threadId < 0 ? null : new Promise(resolve => worker.once('exit', resolve))));
   });
 }
+
+test('the next pass is ordered before a member goes on with one that was given up, as it happens in Deno: nothing more of that', async () => {
+  const module = await compile('simd'), { name, header } = small(), rows = [{ session: 0, position: 0, token: 5, wantLogits: false }];
+  const of = (rank: number): MemberOptions => ({ name, header, context: 64, kvType: 'f32', maxSessions: 1, reference: false, slice: { rank, ranks: 2 } });
+  const sent: (ArrayBuffer | Answer)[] = [];
+  let tell!: (message: ArrayBuffer | Order) => void;
+  runPrivate({ post: message => sent.push(message as Answer), onMessage: listener => { tell = listener; } }, { role: 'private', module, values: undefined });
+  tell({ open: of(1) });
+
+  const chief = new Member(module, of(0), false, undefined, true), exchanger = new Exchanger(chief.memory);
+  /** What a member waits for first. */
+  const first = (pass: number): ArrayBuffer => {
+    exchanger.begin(pass);
+    const { step, exchange } = chief.runToExchange(0, chief.begin(rows));
+    return exchanger.pack(step, exchange!, 0, exchange!.width);
+  };
+  tell({ pass: 1, rows });
+  tell(first(1));
+  tell({ pass: 2, rows });
+  await new Promise(setImmediate);
+  assert.equal(sent, [{ done: true }]);
+  tell(first(2));
+  await new Promise(setImmediate);
+  assert.equal(sent.slice(1).map(values => new Uint32Array(values as ArrayBuffer, 0, 1)[0]), [2]);
+});
 
 test.run();
