@@ -5,16 +5,21 @@
  *   u32 pass | u32 step | u32 begin | u32 end | f32 values[m][end - begin]
  */
 import type { ExchangeFields } from '../generated/layout.js';
-import { now, takeMessage, type Peer } from '../platform/platform.js';
+import { now, takeMessage, turnSoon, type Peer } from '../platform/platform.js';
 
 const HEADER_BYTES = 16;
 /** A peer is at most one exchange ahead. */
 const KEPT = 4;
 /**
- * Milliseconds to look for values before the event loop is left to bring them: waking a thread that sleeps costs its waker more
- * than the time most values are late. Longer looks take the processor from the very thread they wait for, where others want it too.
+ * Milliseconds to stay awake for values: waking a thread that sleeps takes longer than most values are late. Staying awake for
+ * longer, or in vain, takes the processor from the very thread that is waited for, where others want it too.
  */
-const SPIN_MS = 0.2;
+const AWAKE_MS = 0.2;
+/**
+ * Staying awake has to pay: of values that come in time each counts one, of late ones each AWAKE_MS that they were waited for.
+ * So many of either are remembered.
+ */
+const CREDIT = 64;
 
 /** How buffers come and go. */
 export interface Line {
@@ -38,6 +43,7 @@ export class Exchanger {
   private readonly early: ArrayBuffer[] = [];
   private waiting: { resolve(buffer: ArrayBuffer): void; reject(error: unknown): void } | undefined;
   private failure: unknown;
+  private credit = 0;
   private pass = 0;
   private looks = 0;
 
@@ -84,7 +90,13 @@ export class Exchanger {
   async receive(step: number, { values, ld, m, width }: ExchangeFields): Promise<void> {
     if (this.failure) throw this.failure;
     this.looks = 0;
-    const { pass } = this, buffer = this.soon() ?? await new Promise<ArrayBuffer>((resolve, reject) => { this.waiting = { resolve, reject }; });
+    const { pass } = this, entered = now(), stay = this.credit > 0 ? entered + AWAKE_MS : 0;
+    const buffer = this.soon(stay) ?? await new Promise<ArrayBuffer>((resolve, reject) => {
+      this.waiting = { resolve, reject };
+      this.stayAwake(stay);
+    });
+    const waited = (now() - entered) / AWAKE_MS;
+    this.credit = Math.max(-CREDIT, Math.min(CREDIT, this.credit + (waited < 1 ? 1 : -waited)));
     if (!this.isAt(pass)) return this.keep(buffer);
     const [, made, begin, end] = new Uint32Array(buffer, 0, 4) as unknown as [number, number, number, number], n = end - begin;
     if (made !== step || end > width) throw new Error(`values of step ${made}, columns ${begin} to ${end}, in step ${step}`);
@@ -93,14 +105,19 @@ export class Exchanger {
     this.keep(buffer);
   }
 
-  /** What has come, or comes within SPIN_MS where one can look. */
-  private soon(): ArrayBuffer | undefined {
-    const { arrived, take } = this;
-    for (const end = now() + SPIN_MS; take && arrived.length === 0 && now() < end;) {
-      const buffer = take();
+  /** What has come, or comes until `end` where one can look. */
+  private soon(end: number): ArrayBuffer | undefined {
+    while (this.take && this.arrived.length === 0) {
+      const buffer = this.take();
       if (buffer) this.deliver(buffer);
+      else if (now() >= end) break;
     }
-    return arrived.shift();
+    return this.arrived.shift();
+  }
+
+  /** Until `end`, or until values have come: an event loop that has something to do does not sleep. */
+  private stayAwake(end: number): void {
+    if (this.waiting && now() < end) turnSoon?.(() => this.stayAwake(end));
   }
 
   /** Nothing will come any more. */
