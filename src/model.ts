@@ -1,7 +1,7 @@
 /** The caller's side: thin handles on a model that lives in a worker. Nothing here computes. */
 import type { ChatMessage } from './chat/conversation.js';
 import { DisposedError } from './errors.js';
-import { spawn, type WorkerPeer } from './platform/platform.js';
+import { resolveLocation, spawn, type WorkerPeer } from './platform/platform.js';
 import { RpcClient, type Call } from './runtime/rpc.js';
 import type {
   ChatOptions, GenerateOptions, GenerationResult, LoadOptions, ModelInfo, ModelSource,
@@ -46,7 +46,7 @@ async function wireSource(source: ModelSource): Promise<WireSource> {
   if (source instanceof ArrayBuffer) return new Uint8Array(source);
   if (source instanceof Blob) return source;
   if (source instanceof ReadableStream) return new Response(source).blob();
-  if (!(source instanceof Uint8Array)) return String(source);
+  if (!(source instanceof Uint8Array)) return resolveLocation(String(source));
   // A view is posted together with everything it is a view of.
   return source.byteLength === source.buffer.byteLength ? source : source.slice();
 }

@@ -33,6 +33,21 @@ double uniform(uint64_t seed, uint64_t step) {
   return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
 }
 
+// The largest of n values; lanes, so that it is one of SIMD instructions.
+float largest(const float* x, uint32_t n) {
+  constexpr uint32_t kLanes = 16;
+  float lanes[kLanes];
+  for (float& lane : lanes) lane = x[0];
+  uint32_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (uint32_t j = 0; j < kLanes; j++) lanes[j] = lanes[j] < x[i + j] ? x[i + j] : lanes[j];
+  }
+  float most = lanes[0];
+  for (const float lane : lanes) most = most < lane ? lane : most;
+  for (; i < n; i++) most = most < x[i] ? x[i] : most;
+  return most;
+}
+
 }  // namespace
 
 uint32_t sampleToken(const float* logits, uint32_t vocab, const Sampling& o, float* work, uint32_t* ids) {
@@ -46,8 +61,9 @@ uint32_t sampleToken(const float* logits, uint32_t vocab, const Sampling& o, flo
     }
   }
   const LessLikely less{work};
+  const float peak = largest(work, vocab);
   uint32_t best = 0;
-  for (uint32_t i = 1; i < vocab; i++) best = less(best, i) ? i : best;
+  while (best + 1 < vocab && work[best] < peak) best++;
   if (!(o.temperature > 0)) return best;
 
   // Candidates: all, or the topK likeliest, kept in a heap whose top is the least likely of them.
@@ -56,15 +72,17 @@ uint32_t sampleToken(const float* logits, uint32_t vocab, const Sampling& o, flo
   if (n < vocab) {
     const auto more = [&](uint32_t a, uint32_t b) { return less(b, a); };
     makeHeap(ids, n, more);
+    float least = work[ids[0]];
     for (uint32_t i = n; i < vocab; i++) {
-      if (!less(ids[0], i)) continue;
+      if (!(least < work[i])) continue;  // those before it count as likelier
       ids[0] = i;
       siftDown(ids, n, 0, more);
+      least = work[ids[0]];
     }
   }
   makeHeap(ids, n, less);
 
-  const float peak = work[best], inverse = 1.0f / o.temperature;
+  const float inverse = 1.0f / o.temperature;
   double total = 0;
   for (uint32_t i = 0; i < n; i++) total += exponential((work[ids[i]] - peak) * inverse);
   // Take from the top, likeliest first, until topP or minP says enough; the taken ones collect behind the heap.
@@ -90,8 +108,7 @@ uint32_t sampleToken(const float* logits, uint32_t vocab, const Sampling& o, flo
 }
 
 double logProbabilityOf(const float* logits, uint32_t vocab, uint32_t token) {
-  float peak = logits[0];
-  for (uint32_t i = 1; i < vocab; i++) peak = logits[i] > peak ? logits[i] : peak;
+  const float peak = largest(logits, vocab);
   double sum = 0;
   for (uint32_t i = 0; i < vocab; i++) sum += exponential(logits[i] - peak);
   return static_cast<double>(logits[token] - peak) - logarithm64(sum);

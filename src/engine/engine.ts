@@ -2,7 +2,7 @@
 import { BadArgumentError, DisposedError, EngineCrashError, OutOfMemoryError, UnsupportedFormatError } from '../errors.js';
 import type { ByteSource, PackedHeader } from '../formats/types.js';
 import { MAX_ROWS, MAX_THREADS, writeSampling } from '../generated/layout.js';
-import { cores, now, whyNotShared, yieldToEvents } from '../platform/platform.js';
+import { cores, sinceYield, whyNotShared, yieldToEvents } from '../platform/platform.js';
 import { chooseCrew, SLICE_MS, type Crew, type CrewChoice } from './crew.js';
 import { chooseVariant, compile, type Exports } from './instance.js';
 import { MAX_MEMORY, Member, layOut, type MemberLayout, type MemberOptions } from './member.js';
@@ -148,7 +148,6 @@ export class LocalEngine implements Engine {
   /** KV slots by session: true while open. Slots are reused, memory is never given back before dispose. */
   private slots: boolean[] = [];
   private nWanted = 0;
-  private lastYield = now();
   private state: 'ready' | 'broken' | 'disposed' = 'ready';
 
   constructor(private readonly member: Member, readonly crew: Crew, readonly info: EngineInfo) {}
@@ -182,9 +181,8 @@ export class LocalEngine implements Engine {
     const steps = this.guard('forward', () => this.crew.begin(rows));
     for (let step = 0; step < steps;) {
       step = await this.advance(step, steps);
-      if (now() - this.lastYield >= SLICE_MS) {
+      if (sinceYield() >= SLICE_MS) {
         await yieldToEvents();
-        this.lastYield = now();
         signal?.throwIfAborted();
         this.check();
       }

@@ -38,6 +38,12 @@ export function memoryLimit(): number {
   return isServer ? builtin('node:os').totalmem() : 2 ** 34;
 }
 
+/** A string that names a model, as those who wrote it mean it: on the web, what is no address of its own begins at the page's. */
+export function resolveLocation(location: string): string {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  return isServer || URL.canParse(location) || !URL.canParse(location, base) ? location : new URL(location, base).href;
+}
+
 /** Milliseconds, monotonic. */
 export const now = (): number => performance.now();
 
@@ -63,14 +69,23 @@ export async function collectGarbage(): Promise<void> {
   } catch { /* One that lets nobody inspect it. */ }
 }
 
-let channel: MessageChannel | undefined;
+let lastTurn = 0;
 /** One turn of the event loop: messages that wait are delivered. Not clamped as timers are. */
-export function yieldToEvents(): Promise<void> {
-  if (typeof setImmediate === 'function') return new Promise(resolve => setImmediate(resolve));
-  channel ??= new MessageChannel();
-  const { port1, port2 } = channel;
-  return new Promise(resolve => {
-    port1.onmessage = () => resolve();
-    port2.postMessage(null);
-  });
+export async function yieldToEvents(): Promise<void> {
+  await new Promise<void>(typeof setImmediate === 'function' ? setImmediate : messageOneself);
+  lastTurn = now();
+}
+/** Milliseconds since then: a turn wakes other threads, so it is made now and then. */
+export const sinceYield = (): number => now() - lastTurn;
+
+let channel: MessageChannel | undefined;
+/** Several may wait at once: one message each. */
+const heard: (() => void)[] = [];
+function messageOneself(resolve: () => void): void {
+  if (!channel) {
+    channel = new MessageChannel();
+    channel.port1.onmessage = () => heard.shift()!();
+  }
+  heard.push(resolve);
+  channel.port2.postMessage(null);
 }

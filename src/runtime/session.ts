@@ -1,7 +1,7 @@
 /** A sequence of tokens and what the engine has stored of it. */
 import type { Engine, ForwardRow } from '../engine/types.js';
 import { ContextFullError } from '../errors.js';
-import { yieldToEvents } from '../platform/platform.js';
+import { sinceYield, yieldToEvents } from '../platform/platform.js';
 import { Queue } from './queue.js';
 import type { Scores, WireScoreOptions } from './types.js';
 
@@ -12,6 +12,9 @@ export interface SharedEngine {
   readonly turns: Queue;
   readonly context: number;
 }
+
+/** Milliseconds after which messages are let in (a request to stop, say): not after every token of a small model. */
+const YIELD_MS = 10;
 
 export class Session {
   /** Calls on one session run one after another. */
@@ -106,7 +109,7 @@ export class Session {
         this.#stored += rows.length;
         rows.filter(row => row.wantLogits).forEach(({ position }, i) => read(position, i));
       });
-      await breathe();
+      if (sinceYield() >= YIELD_MS) await yieldToEvents();
     }
   }
 
@@ -114,11 +117,3 @@ export class Session {
     if (tokens > this.#shared.context) throw new ContextFullError(tokens, this.#shared.context);
   }
 }
-
-/** Lets messages in (a request to stop, say), but not after every token of a small model. */
-async function breathe(): Promise<void> {
-  if (performance.now() - lastBreath < 10) return;
-  await yieldToEvents();
-  lastBreath = performance.now();
-}
-let lastBreath = 0;

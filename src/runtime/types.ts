@@ -5,7 +5,7 @@ import type { CrewName, EngineInfo, EngineOptions, KvTypeName } from '../engine/
 import type { ModelConfig } from '../formats/types.js';
 
 /**
- * A path, a URL (`file:`, `https:`), `hf:ORG/REPO[@REVISION][/FILE]` on the Hugging Face hub, the bytes of a model file, a
+ * A path, a URL (`file:`, `https:`, on pages also relative), `hf:ORG/REPO[@REVISION][/FILE]` on the Hugging Face hub, the bytes of a model file, a
  * Blob or File, or a stream of its bytes.
  */
 export type ModelSource = string | URL | Uint8Array | ArrayBuffer | Blob | ReadableStream<Uint8Array>;
