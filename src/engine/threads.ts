@@ -13,6 +13,9 @@ export class ThreadsError extends EngineCrashError {
   }
 }
 
+/** Rounds in which numbers of threads are timed, and the last ones of them that count. */
+const LEAST_ROUNDS = 5, MOST_ROUNDS = 30, TIMED_ROUNDS = 7;
+
 export class Threads implements Crew {
   /** Threads at work. */
   active = 1;
@@ -66,16 +69,19 @@ export class Threads implements Crew {
     this.#member.growTo(0);
     const row = { session: 0, position: 0, token: 0, wantLogits: false }, steps = 1 + 9 * 4;
     const timings = new Map<number, number[]>(Array.from({ length: most }, (_, i) => [i + 1, []])), start = now();
-    for (let round = -2; round < 7 && (round < 3 || now() - start < 200); round++) {
+    let seconds: Record<number, number> = {};
+    // For its first tens of milliseconds a runtime compiles and collects garbage on the cores that are timed: all threads win once it is over.
+    for (let round = 0; round < LEAST_ROUNDS || (fastest(seconds, 0.9) !== most && round < MOST_ROUNDS && now() - start < 200); round++) {
       for (const [threads, times] of timings) {
         this.active = threads;
         const before = now(), end = Math.min(this.begin([row]), steps);
         for (let step = 0; step < end;) step = this.run(step, end);
-        if (round >= 0) times.push(now() - before); // the first rounds warm up
+        times.push(now() - before);
+        if (times.length > TIMED_ROUNDS) times.shift();
       }
+      seconds = mediansOf(timings);
       await yieldToEvents();
     }
-    const seconds = mediansOf(timings);
     this.active = fastest(seconds);
     return seconds;
   }
@@ -104,12 +110,15 @@ export async function inTime<T>(ready: Promise<T>, deadline: number): Promise<T>
 
 /** Median seconds by number of threads, from milliseconds. */
 export const mediansOf = (timings: ReadonlyMap<number, number[]>): Record<number, number> =>
-  Object.fromEntries([...timings].map(([threads, times]) => [threads, times.sort((a, b) => a - b)[times.length >> 1]! / 1000]));
+  Object.fromEntries([...timings].map(([threads, times]) => [threads, [...times].sort((a, b) => a - b)[times.length >> 1]! / 1000]));
 
-/** A thread more must be worth it: two per cent, or the core is better left to others. */
-export function fastest(seconds: Record<number, number>): number {
+/** Seconds of a pass that no timing of passes one after another shows: between two tokens threads fall asleep, and the caller wants a core. */
+const WAKING_S = 50e-6;
+
+/** More threads must be worth it, `least` times as long at most, or the cores are better left to others. */
+export function fastest(seconds: Record<number, number>, least = 0.98): number {
   const entries = Object.entries(seconds);
   let best = entries[0]!;
-  for (const candidate of entries) if (candidate[1] < best[1] * 0.98) best = candidate;
+  for (const candidate of entries) if (candidate[1] + WAKING_S < best[1] * least) best = candidate;
   return Number(best[0]);
 }
