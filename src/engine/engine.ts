@@ -2,7 +2,7 @@
 import { BadArgumentError, DisposedError, EngineCrashError, OutOfMemoryError, UnsupportedFormatError } from '../errors.js';
 import type { ByteSource, PackedHeader } from '../formats/types.js';
 import { MAX_ROWS, MAX_THREADS, writeSampling } from '../generated/layout.js';
-import { cores, sinceYield, whyNotShared, yieldToEvents } from '../platform/platform.js';
+import { collectGarbage, cores, sinceYield, whyNotShared, yieldToEvents } from '../platform/platform.js';
 import { chooseCrew, SLICE_MS, type Crew, type CrewChoice } from './crew.js';
 import { chooseVariant, compile, type Exports } from './instance.js';
 import { MAX_MEMORY, Member, layOut, type MemberLayout, type MemberOptions } from './member.js';
@@ -58,6 +58,7 @@ async function startThreads(source: ByteSource, header: PackedHeader, options: S
     // No need to read all weights for a crew that will not be.
     await loadWeights(source, header, [holderOf(member)], options, () => { if (failure) throw failure; });
     member.checkFinite();
+    if (source.stream) await collectGarbage(); // of packing, before each thread takes its memory
     await (ready ?? start());
     if (options.onThread) crew.lifelines.forEach(options.onThread);
     const threadTimings = options.threads === 'auto' && shared ? await crew.settle(wanted) : null;

@@ -53,8 +53,8 @@ export interface PackStats {
   bits: Bits;
 }
 
-/** Rows of one matrix that a worker packs at once: whole tiles, about two million weights. */
-const JOB_WEIGHTS = 2 ** 21;
+/** Rows of one matrix that are packed at once: whole tiles, about so many weights; fewer where no worker has to be told of them. */
+const JOB_WEIGHTS = 2 ** 21, LITTLE_JOB_WEIGHTS = 2 ** 18;
 const LITTLE_WEIGHTS = 2 ** 28;
 
 interface Step { matrix: SourceMatrix; begin: number; count: number }
@@ -67,7 +67,8 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
     options.signal?.throwIfAborted();
     const plan = planFor(source, options), threads = options.threads ?? cores();
     if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new BadArgumentError('threads', `${threads} is not 1 to 64`);
-    pool = await PackPool.start(options.threads === undefined && isLittle(plan) ? 0 : threads, options.meanwhile);
+    const kept = onlyKept(plan);
+    pool = await PackPool.start(kept && options.threads === undefined && isLittle(plan) ? 1 : threads, kept, options.meanwhile);
     options.signal?.addEventListener('abort', onAbort);
     options.signal?.throwIfAborted();
     return await run(source, plan, pool, sink, options);
@@ -80,8 +81,10 @@ export async function pack(source: SourceModel, options: PackOptions, sink: Byte
   }
 }
 
-/** Nothing but re-arranging, and not much of it: done before workers would have started. */
-const isLittle = ({ shapes, kept }: Plan) => shapes.every(({ name }) => kept.has(name)) && shapes.reduce((sum, { rows, cols }) => sum + rows * cols, 0) <= LITTLE_WEIGHTS;
+/** Nothing but re-arranging: jobs are short enough for the thread that gives them to take some. */
+const onlyKept = ({ shapes, kept }: Plan) => shapes.every(({ name }) => kept.has(name));
+/** Done before workers would have started. */
+const isLittle = ({ shapes }: Plan) => shapes.reduce((sum, { rows, cols }) => sum + rows * cols, 0) <= LITTLE_WEIGHTS;
 
 /** Of the packed file's data, bytes; a little more where scales turn out to need 32 bits. */
 export function packedBytes(source: SourceModel, options: PackOptions): number {
@@ -213,7 +216,7 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
     gammas.set(name, Math.fround(Math.max(mean, 1e-5)));
   }
 
-  await inLanes(pool, stepsOfAll(source, others), async ({ shape, step }) => {
+  await inLanes(pool, stepsOfAll(source, others, pool.hasWorkers ? JOB_WEIGHTS : LITTLE_JOB_WEIGHTS), async ({ shape, step }) => {
     const { name, cols, segmented } = shape, { matrix } = step;
     const format = formats.get(name)!, borders = partBorders(cols, format, segmented);
     const keepTrits = format.layout === 'ternary' && isTrits(matrix);
@@ -247,13 +250,13 @@ async function run(source: SourceModel, plan: Plan, pool: PackPool, sink: ByteSi
 const exactOf = (matrix: SourceMatrix) => matrix.exact ?? blocksOf(matrix)?.exact;
 export const isTrits = ({ encoding }: Pick<SourceMatrix, 'encoding'>): boolean => encoding === 'ternary2' || encoding === 'i2_s';
 
-function* stepsOf(matrix: SourceMatrix): Generator<Step> {
-  const count = TILE_ROWS * Math.max(1, Math.floor(JOB_WEIGHTS / (TILE_ROWS * matrix.cols)));
+function* stepsOf(matrix: SourceMatrix, weights = JOB_WEIGHTS): Generator<Step> {
+  const count = TILE_ROWS * Math.max(1, Math.floor(weights / (TILE_ROWS * matrix.cols)));
   for (let begin = 0; begin < matrix.rows; begin += count) yield { matrix, begin, count: Math.min(count, matrix.rows - begin) };
 }
 
-function* stepsOfAll(source: SourceModel, shapes: LinearShape[]): Generator<{ shape: LinearShape; step: Step }> {
-  for (const shape of shapes) for (const step of stepsOf(source.matrices.get(shape.name)!)) yield { shape, step };
+function* stepsOfAll(source: SourceModel, shapes: LinearShape[], weights: number): Generator<{ shape: LinearShape; step: Step }> {
+  for (const shape of shapes) for (const step of stepsOf(source.matrices.get(shape.name)!, weights)) yield { shape, step };
 }
 
 async function rowsJob(pool: PackPool, { matrix, begin, count }: Step, factor = 1): Promise<RowsJob> {

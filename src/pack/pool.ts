@@ -16,12 +16,16 @@ export class PackPool {
   private readonly results = new Buffers();
   private jobs = 0;
   private broken: unknown;
-  private constructor(private readonly workers: WorkerPeer[]) {
-    for (const worker of workers) {
+  /** Jobs under way by worker. */
+  private readonly loads: number[];
+  private constructor(private readonly workers: WorkerPeer[], readonly hasWorkers: boolean) {
+    this.loads = workers.map(() => 0);
+    for (const [i, worker] of workers.entries()) {
       worker.onCrash(error => this.breakDown(error));
       worker.onMessage((reply: Reply) => {
         const job = this.waiting.get(reply.id);
         this.waiting.delete(reply.id);
+        this.loads[i]!--;
         this.sources.give(...reply.spent);
         if ('result' in reply) job?.resolve(reply.result);
         else job?.reject('error' in reply ? new EngineCrashError('packing', reply.error) : new NotFiniteError());
@@ -30,14 +34,16 @@ export class PackPool {
   }
 
   /**
-   * @param threads 0: jobs are done here, with a turn of the event loop after each
+   * @param threads that pack
+   * @param here whether this one is one of them: with a turn of the event loop after each job
    * @param meanwhile what there is to do while workers start. When it throws, or one does not start, none is left running
    */
-  static async start(threads: number, meanwhile: () => void = () => {}): Promise<PackPool> {
-    const module = await Packers.compile(), starting = Array.from({ length: threads }, () => spawn('pack-worker.js', { module }));
+  static async start(threads: number, here: boolean, meanwhile: () => void = () => {}): Promise<PackPool> {
+    const module = await Packers.compile(), starting = Array.from({ length: here ? threads - 1 : threads }, () => spawn('pack-worker.js', { module }));
     try {
       meanwhile();
-      return new PackPool(threads === 0 ? [here(await Packers.create(module))] : await Promise.all(starting));
+      const local = here ? [ownThread(await Packers.create(module))] : [];
+      return new PackPool([...await Promise.all(starting), ...local], starting.length > 0);
     } catch (error) {
       const started = (await Promise.allSettled(starting)).filter(one => one.status === 'fulfilled');
       await Promise.all(started.map(one => one.value.terminate()));
@@ -68,7 +74,9 @@ export class PackPool {
       if (this.broken !== undefined) return reject(this.broken);
       this.waiting.set(id, { resolve, reject });
       const transfer = [codes, scales].flatMap(bytes => bytes ? [bytes.buffer as ArrayBuffer] : []), spare = this.results.drain();
-      this.workers[id % this.workers.length]!.post({ id, spare, ...request }, [...transfer, ...spare]);
+      const least = this.loads.indexOf(Math.min(...this.loads));
+      this.loads[least]!++;
+      this.workers[least]!.post({ id, spare, ...request }, [...transfer, ...spare]);
     });
   }
 
@@ -80,7 +88,7 @@ export class PackPool {
 }
 
 /** As a worker, without one. */
-function here(packers: Packers): WorkerPeer {
+function ownThread(packers: Packers): WorkerPeer {
   let heard: (reply: Reply) => void, last = Promise.resolve();
   return {
     post(message) { last = last.then(() => work(message as Request, packers, { post: reply => heard(reply as Reply) })).then(yieldToEvents); },

@@ -113,6 +113,8 @@ interface RawWorker {
 }
 /** Room for new objects, which V8 lets grow to ten times as much: reading a vocabulary leaves that behind, and it counts at the peak. */
 const YOUNG_MB = 16;
+/** From 2 GB on, V8 gives each thread a copy of its builtins near the code: 2 MB. */
+const OLD_MB = 2047;
 
 type Start = (name: AssetName, heard: (message: unknown) => void, crash: (cause: unknown) => void, unref: boolean) => Promise<RawWorker>;
 
@@ -121,7 +123,7 @@ const startThread: Start = async (name, heard, crash, unref) => {
   const asset = allAssets()[name] ?? INLINE;
   const url = asset.startsWith(INLINE) ? `data:text/javascript;charset=utf-8,${encodeURIComponent(await textOf(name))}` : asset;
   // No flags of the parent: `node --input-type=module -e …` would hand down one that a file cannot start with.
-  const worker = new Worker(new URL(url), { execArgv: [], resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
+  const worker = new Worker(new URL(url), { execArgv: [], resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB, maxOldGenerationSizeMb: OLD_MB } });
   worker.on('error', crash);
   worker.on('exit', code => crash(new Error(`it exited with code ${code}`)));
   worker.on('message', heard);

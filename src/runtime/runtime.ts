@@ -30,8 +30,6 @@ export function serveRuntime(peer: Peer, parts: RuntimeParts): void {
       // A thread that ends while this one waits for it is for the caller to notice.
       const onThread = (lifeline: Lifeline) => peer.post({ lifeline }, typeof lifeline === 'string' ? [] : [lifeline]);
       model = await LoadedModel.load(parts, source, options, (phase, loaded, total) => emit({ phase, loaded, total }), onThread, signal);
-      // Nobody who waits for the model has to wait for this.
-      if (model.imported) setTimeout(collectGarbage, 0);
       return model.info;
     },
     generate: ({ session, prompt, options }, { emitItem, signal }) => model.inSession(session, async one => {
@@ -92,9 +90,7 @@ class LoadedModel {
   #writer: ChatWriter | undefined;
   #nextSession = 0;
 
-  private constructor(engine: SharedEngine, readonly voice: Voice, readonly info: ModelInfo, chat: ChatFormat | undefined,
-    /** It was packed while it was loaded. */
-    readonly imported: boolean) {
+  private constructor(engine: SharedEngine, readonly voice: Voice, readonly info: ModelInfo, chat: ChatFormat | undefined) {
     this.#engine = engine;
     this.#chat = chat;
     this.openSession();
@@ -129,12 +125,12 @@ class LoadedModel {
         await starting.then(engine => engine.dispose(), () => {});
         throw error;
       });
-      const imported = source.stream !== undefined, engine = await starting;
+      const engine = await starting;
       const info = {
         ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,
         loadSeconds: (performance.now() - begin) / 1000,
       };
-      return new LoadedModel({ engine, turns: new Queue(), context }, { tokenizer, eosIds: config.eosIds, context }, info, header.chat, imported);
+      return new LoadedModel({ engine, turns: new Queue(), context }, { tokenizer, eosIds: config.eosIds, context }, info, header.chat);
     } finally {
       await source.close();
     }
