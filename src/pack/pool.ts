@@ -18,6 +18,7 @@ export class PackPool {
   private broken: unknown;
   /** Jobs under way by worker. */
   private readonly loads: number[];
+  /** @param hasWorkers besides this thread */
   private constructor(private readonly workers: WorkerPeer[], readonly hasWorkers: boolean) {
     this.loads = workers.map(() => 0);
     for (const [i, worker] of workers.entries()) {

@@ -54,8 +54,8 @@ export const now = (): number => performance.now();
 export const takeMessage: ((port: MessagePort) => unknown) | undefined = isServer && !process.versions.deno && !process.versions.bun
   ? port => builtin('node:worker_threads').receiveMessageOnPort(port as never)?.message : undefined;
 
-/** Calls `task` in a turn of the event loop, after messages that have come. Undefined where that cannot be said. */
 const { scheduler } = globalThis as { scheduler?: { postTask(task: () => void, options: { priority: 'background' }): Promise<void> } };
+/** Calls `task` in a turn of the event loop, after messages that have come. Undefined where that cannot be said. */
 export const turnSoon = scheduler && ((task: () => void): void => void scheduler.postTask(task, { priority: 'background' }));
 
 /** Gives back what this thread's garbage takes: V8 would wait for more of it, and it counts at the peak. Does nothing but in Node. */

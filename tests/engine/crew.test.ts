@@ -2,6 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { chooseCrew } from '../../src/engine/crew.js';
 import { createEngine } from '../../src/engine/engine.js';
+import { fastest } from '../../src/engine/threads.js';
 import { BadArgumentError, EngineCrashError, EnvironmentError } from '../../src/errors.js';
 import { useAssets } from '../../src/platform/assets.js';
 import { beside } from '../../src/platform/beside.js';
@@ -21,6 +22,11 @@ test('shared where memory can be shared, private elsewhere, single with one core
   assert.equal(chooseCrew({ threads: 'auto' }, 1, undefined), { crew: 'single', threads: 1, reason: 'there is one core' });
   assert.equal(chooseCrew({ crew: 'single', threads: 4 }, 4, undefined), { crew: 'single', threads: 1, reason: 'asked for' });
   assert.is(chooseCrew({ crew: 'shared', threads: 1 }, 4, undefined).crew, 'shared');
+});
+
+test('a thread more must be worth what waking it takes', () => {
+  assert.equal([{ 1: 2e-3, 2: 1.2e-3 }, { 1: 2e-3, 2: 1.95e-3 }, { 1: 2e-4, 2: 1.6e-4 }, { 1: 2e-3, 2: 1.2e-3, 3: 0.9e-3, 4: 0.88e-3 }].map(seconds => fastest(seconds)), [2, 1, 1, 3]);
+  assert.is(fastest({ 1: 2e-3, 2: 1.85e-3 }, 0.9), 1);
 });
 
 test('what cannot be had is refused', () => {
