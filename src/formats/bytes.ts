@@ -1,5 +1,6 @@
 /** Reading bytes from outside: every length is checked against the bytes that back it before anything is allocated. */
 import { BadModelFileError } from '../errors.js';
+import { largeBytes } from '../platform/platform.js';
 import type { ByteSource } from './types.js';
 
 /** Where bytes that are read go, and what happens to those that are no longer needed. */
@@ -7,7 +8,7 @@ export interface Room {
   take(length: number): Uint8Array<ArrayBuffer>;
   give(buffer: ArrayBuffer): void;
 }
-export const fresh: Room = { take: length => new Uint8Array(length), give() {} };
+export const fresh: Room = { take: largeBytes, give() {} };
 
 /** `length` bytes at `offset`. `field` names them in the error. */
 export async function readBytes(source: ByteSource, offset: number, length: number, field: string, room = fresh): Promise<Uint8Array<ArrayBuffer>> {
@@ -24,7 +25,8 @@ export function checkRange(source: ByteSource, offset: number, length: number, f
 }
 
 /** More than the largest tokenizers have (half a million merges, a list each). */
-const MAX_BRACKETS = 2 ** 20;
+export const MAX_BRACKETS = 2 ** 20;
+export const tooManyBrackets = (brackets: number, most: number): string => `${brackets} brackets in its JSON, at most ${most} make sense`;
 
 /**
  * A JSON object. `maxBrackets` bounds the lists and objects in it: a parser's time and memory follow their number, and a
@@ -34,7 +36,7 @@ export function parseJson(bytes: Uint8Array, path: string, field: string, maxBra
   let brackets = 0;
   // No iterator: megabytes are read here before anything is compiled.
   for (let i = 0; i < bytes.length; i++) if ((bytes[i]! | 0x20) === 0x7b) brackets++;
-  if (brackets > maxBrackets) throw new BadModelFileError(path, field, `${brackets} brackets in its JSON, at most ${maxBrackets} make sense`);
+  if (brackets > maxBrackets) throw new BadModelFileError(path, field, tooManyBrackets(brackets, maxBrackets));
   let value: unknown;
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));

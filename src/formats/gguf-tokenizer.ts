@@ -4,6 +4,7 @@ import { shown } from './bytes.js';
 import { ggufChat } from './chat.js';
 import type { Metadata } from './gguf.js';
 import { LONGEST_PIECE, rankedMerges, type ScoredPiece } from './sentencepiece.js';
+import { writeTokenizerJson, type Merge } from './tokenizer-json.js';
 import type { ChatFormat } from './types.js';
 
 /** tokenizer.ggml.token_type */
@@ -48,11 +49,11 @@ export function readGgufTokenizer(metadata: Metadata, path: string): GgufTokeniz
   if (!sentencePiece && model !== 'gpt2') {
     throw new UnsupportedFormatError(path, 'tokenizer.ggml.model', `${shown(model ?? null)} is not supported`, 'Vocabularies of type "gpt2" (byte-level BPE) and "llama" (SentencePiece BPE) are.');
   }
-  const json = sentencePiece ? sentencePieceJson(metadata, vocabulary) : byteLevelJson(metadata, pre, vocabulary);
+  const tokenizerJson = sentencePiece ? sentencePieceJson(metadata, vocabulary) : byteLevelJson(metadata, pre, vocabulary);
   const id = (name: string) => metadata.number(`tokenizer.ggml.${name}_token_id`);
   const bosId = id('bos') ?? (sentencePiece ? 1 : null);
   return {
-    tokenizerJson: new TextEncoder().encode(json),
+    tokenizerJson,
     size: tokens.length,
     bosId,
     eosIds: [...new Set([id('eos') ?? (sentencePiece ? 2 : undefined), id('eot'), id('eom')].filter(one => one !== undefined))],
@@ -62,7 +63,7 @@ export function readGgufTokenizer(metadata: Metadata, path: string): GgufTokeniz
   };
 }
 
-function byteLevelJson(metadata: Metadata, pre: string, vocabulary: Vocabulary): string {
+function byteLevelJson(metadata: Metadata, pre: string, vocabulary: Vocabulary): Uint8Array {
   const { path } = vocabulary;
   const words = Object.hasOwn(wordPatterns, pre) ? wordPatterns[pre]! : undefined;
   if (!words) {
@@ -70,7 +71,7 @@ function byteLevelJson(metadata: Metadata, pre: string, vocabulary: Vocabulary):
   }
   const merges = metadata.strings('tokenizer.ggml.merges');
   if (!merges) throw new BadModelFileError(path, 'tokenizer.ggml.merges', 'is missing');
-  return tokenizerJson(vocabulary, {
+  return jsonOf(vocabulary, {
     normalizer: null,
     pre_tokenizer: {
       type: 'Sequence',
@@ -80,18 +81,18 @@ function byteLevelJson(metadata: Metadata, pre: string, vocabulary: Vocabulary):
       ],
     },
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: { byte_fallback: false, unk_token: null, ignore_merges: pre === 'llama-bpe', merges: merges.map((merge, i) => pairOf(merge, i, path)) },
-  });
+    model: { byte_fallback: false, unk_token: null, ignore_merges: pre === 'llama-bpe' },
+  }, merges.map((merge, i) => pairOf(merge, i, path)));
 }
 
 /** A pair is written as such only where a blank in it could be taken for the one between: lists take memory. */
-function pairOf(merge: string, i: number, path: string): string | [string, string] {
+function pairOf(merge: string, i: number, path: string): Merge {
   const cut = merge.indexOf(' ', 1);
   if (cut < 0 || cut === merge.length - 1) throw new BadModelFileError(path, 'tokenizer.ggml.merges', `${i}: ${shown(merge)} is no pair`);
   return merge.indexOf(' ') === cut && merge.lastIndexOf(' ') === cut ? merge : [merge.slice(0, cut), merge.slice(cut + 1)];
 }
 
-function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): string {
+function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): Uint8Array {
   const { tokens, types, path } = vocabulary;
   const scores = sameLength(metadata, 'tokenizer.ggml.scores', tokens, path);
   if (!scores) throw new BadModelFileError(path, 'tokenizer.ggml.scores', 'is missing');
@@ -109,7 +110,7 @@ function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): string {
   const spaceFirst = metadata.boolean('tokenizer.ggml.add_space_prefix') ?? true;
   const mark = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
   const unknown = types.indexOf(UNKNOWN);
-  return tokenizerJson(vocabulary, {
+  return jsonOf(vocabulary, {
     normalizer: spaceFirst ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, mark] } : mark,
     pre_tokenizer: null,
     decoder: {
@@ -119,26 +120,23 @@ function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): string {
         ...(spaceFirst ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
       ],
     },
-    model: { byte_fallback: true, unk_token: unknown < 0 ? null : tokens[unknown], ignore_merges: false, merges: rankedMerges(pieces) },
-  });
+    model: { byte_fallback: true, unk_token: unknown < 0 ? null : tokens[unknown], ignore_merges: false },
+  }, rankedMerges(pieces));
 }
 
 /** What both kinds have in common. Control tokens are special; what users defined is found in any text. */
-function tokenizerJson({ tokens, types, path }: Vocabulary, { model, ...steps }: { model: object; [step: string]: unknown }): string {
-  const ids = new Map<string, number>(), entries: string[] = [];
+function jsonOf({ tokens, types, path }: Vocabulary, { model, ...steps }: { model: object; [step: string]: unknown }, merges: readonly Merge[]): Uint8Array {
+  const ids = new Map<string, number>();
   tokens.forEach((token, id) => {
     if (ids.has(token)) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${shown(token)} is token ${ids.get(token)} already`);
     ids.set(token, id);
-    entries.push(`${JSON.stringify(token)}:${id}`);
   });
   const added = tokens.flatMap((content, id) => types[id] === CONTROL || types[id] === USER_DEFINED
     ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: types[id] === CONTROL }] : []);
-  const json = JSON.stringify({
+  return writeTokenizerJson({
     version: '1.0', truncation: null, padding: null, added_tokens: added, ...steps, post_processor: null,
-    model: { type: 'BPE', dropout: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false, ...model, vocab: {} },
-  });
-  // Into the last braces: an object with a key for each token takes longer to make than all the rest.
-  return `${json.slice(0, -'}}}'.length)}${entries.join()}}}}`;
+    model: { type: 'BPE', dropout: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false, ...model },
+  }, tokens, merges);
 }
 
 function sameLength(metadata: Metadata, key: string, tokens: string[], path: string): number[] | undefined {

@@ -3,6 +3,7 @@
  * read; every count, length and offset in it is checked against the bytes that back it.
  */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
+import { largeBytes } from '../platform/platform.js';
 import { ByteReader, checkRange, shown } from './bytes.js';
 import type { ByteSource } from './types.js';
 
@@ -135,7 +136,7 @@ export class Metadata {
 
 export async function readGguf(file: ByteSource): Promise<Gguf> {
   // What is not read into takes addresses only.
-  const most = Math.min(file.size, HEADER_LIMIT), room = new Uint8Array(most);
+  const most = Math.min(file.size, HEADER_LIMIT), room = largeBytes(most);
   for (let from = 0, to = Math.min(FIRST_READ, most); ; from = to, to = most) {
     await file.read(room.subarray(from, to), from);
     const reader = new ByteReader(room.subarray(0, to), file.name);

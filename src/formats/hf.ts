@@ -14,6 +14,8 @@ import { extrasOf, linearShapes, vectorLengths, type Extras } from './packed.js'
 import { readSafetensorsHeader } from './safetensors.js';
 import { INDEX_NAME, readShardIndex } from './shards.js';
 import type { Encoding, SourceMatrix, SourceModel } from './source.js';
+import type { Vocabulary } from '../tokenizer/vocabulary.js';
+import { readTokenizerJson } from './tokenizer-json.js';
 import type { ByteSource, ChatFormat, ModelConfig, TensorInfo } from './types.js';
 
 /** The largest tokenizers take 33 MB. */
@@ -41,10 +43,10 @@ export async function importHuggingFace(folder: string, tokenizerPath = `${folde
     // The head of a tied model may be quantised apart.
     if (elutq) raw.tie_word_embeddings = !tensors.has('lm_head.weight');
     const tokenizerJson = await readText(tokenizerPath, TOKENIZER_LIMIT);
-    const tokenizer = parseJson(tokenizerJson, tokenizerPath, 'JSON');
+    const { json: tokenizer, vocabulary } = readTokenizerJson(tokenizerJson, tokenizerPath, 'JSON');
     const { extras, quantisation, config: fromConfig } = readHuggingFaceConfig(raw, await readOptional(`${folder}/quantize_config.json`), configPath);
     const config = checkConfig({ ...fromConfig, ...await voiceOf(folder, raw, tensors, tokenizer) }, configPath);
-    checkTokenizerSize(tokenizer, tokenizerPath, config.vocabSize);
+    checkTokenizerSize(tokenizer, vocabulary, tokenizerPath, config.vocabSize);
     const weights = new Weights(tensors, config, extras, quantisation, folder);
     return {
       config, tokenizerJson, chat: await readChat(folder), ...await weights.collect(),
@@ -136,15 +138,11 @@ function templateAddsBos(processor: any, bosId: number): boolean {
   return first !== undefined && processor.special_tokens?.[first]?.ids?.[0] === bosId;
 }
 
-function checkTokenizerSize(tokenizer: Record<string, any>, path: string, vocabSize: number): void {
-  const vocab = tokenizer.model?.vocab;
-  if (typeof vocab !== 'object' || vocab === null) throw new BadModelFileError(path, 'model.vocab', 'is missing');
-  let size = Array.isArray(vocab) ? vocab.length : 0;
-  const ids = Array.isArray(vocab) ? [] : Object.values(vocab);
-  for (const token of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) ids.push(token?.id);
-  for (const id of ids) {
-    if (!Number.isInteger(id)) throw new BadModelFileError(path, 'model.vocab', `${shown(id)} is no token id`);
-    size = Math.max(size, id as number + 1);
+function checkTokenizerSize(tokenizer: Record<string, any>, { count }: Vocabulary, path: string, vocabSize: number): void {
+  let size = count;
+  for (const token of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) {
+    if (!Number.isInteger(token?.id)) throw new BadModelFileError(path, 'model.vocab', `${shown(token?.id)} is no token id`);
+    size = Math.max(size, token.id + 1);
   }
   if (size > vocabSize || vocabSize - size > vocabSize * UNUSED_SHARE) {
     throw new BadModelFileError(path, 'model.vocab', `${size} tokens, the model has ${vocabSize}`, 'Give the tokenizer that belongs to this model with `--tokenizer FILE`.');

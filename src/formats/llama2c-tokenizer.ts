@@ -11,6 +11,7 @@
 import { BadModelFileError } from '../errors.js';
 import { ByteReader, readBytes } from './bytes.js';
 import { LONGEST_PIECE, rankedMerges, type ScoredPiece } from './sentencepiece.js';
+import { writeTokenizerJson } from './tokenizer-json.js';
 import type { ByteSource } from './types.js';
 
 const FIRST_PIECE = 3 + 256;
@@ -48,14 +49,14 @@ export async function readLlama2cTokenizer(source: ByteSource, vocabSize: number
     const text = `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
     if (pieces[3 + byte]!.text !== text) fail(`piece ${3 + byte}`, `"${pieces[3 + byte]!.text}" instead of ${text}`);
   }
-  return new TextEncoder().encode(JSON.stringify(tokenizerJson(pieces, ids)));
+  return tokenizerJson(pieces);
 }
 
-function tokenizerJson(pieces: ScoredPiece[], ids: Map<string, number>): object {
-  const [unknown, bos, eos] = pieces.map(piece => piece.text) as [string, string, string];
+function tokenizerJson(pieces: ScoredPiece[]): Uint8Array {
+  const tokens = pieces.map(piece => piece.text), [unknown, bos, eos] = tokens as [string, string, string];
   const special = (id: number, content: string) =>
     ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
-  return {
+  return writeTokenizerJson({
     version: '1.0', truncation: null, padding: null,
     added_tokens: [special(1, bos), special(2, eos)],
     normalizer: { type: 'Prepend', prepend: ' ' },
@@ -70,8 +71,6 @@ function tokenizerJson(pieces: ScoredPiece[], ids: Map<string, number>): object 
     model: {
       type: 'BPE', dropout: null, unk_token: unknown, continuing_subword_prefix: null, end_of_word_suffix: null,
       fuse_unk: false, byte_fallback: true, ignore_merges: false,
-      vocab: Object.fromEntries(ids),
-      merges: rankedMerges(pieces.slice(FIRST_PIECE)),
     },
-  };
+  }, tokens, rankedMerges(pieces.slice(FIRST_PIECE)));
 }

@@ -1,3 +1,6 @@
+/** Room for what is being packed. */
+import { largeBytes } from '../platform/platform.js';
+
 /**
  * Buffers that are used again. Garbage of this size is collected late: without them each worker would hold on to some 64 MB.
  */
@@ -9,7 +12,7 @@ export class Buffers {
   /** Bytes with any contents, perhaps at the beginning of a larger buffer. */
   take(length: number): Uint8Array<ArrayBuffer> {
     const i = this.free.findIndex(({ byteLength }) => byteLength >= length && byteLength <= 2 * length + ROUND);
-    const [buffer = new ArrayBuffer(Math.ceil(length / ROUND) * ROUND)] = i < 0 ? [] : this.free.splice(i, 1);
+    const [buffer = largeBytes(Math.ceil(length / ROUND) * ROUND).buffer] = i < 0 ? [] : this.free.splice(i, 1);
     return new Uint8Array(buffer, 0, length);
   }
 

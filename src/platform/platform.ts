@@ -58,6 +58,16 @@ const { scheduler } = globalThis as { scheduler?: { postTask(task: () => void, o
 /** Calls `task` in a turn of the event loop, after messages that have come. Undefined where that cannot be said. */
 export const turnSoon = scheduler && ((task: () => void): void => void scheduler.postTask(task, { priority: 'background' }));
 
+/** Smaller blocks are cheap to take and give back. */
+const LARGE = 1 << 17;
+
+/**
+ * Zeros for something large that is soon dropped. In Node not from `malloc`: once glibc gets a block back that it had mapped
+ * for its own sake, it lets every thread keep twice as much of what it no longer uses.
+ */
+export const largeBytes = (length: number): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(length > LARGE && runtimeName().startsWith('Node') ? new ArrayBuffer(length, { maxByteLength: length }) : new ArrayBuffer(length));
+
 /** Gives back what this thread's garbage takes: V8 would wait for more of it, and it counts at the peak. Does nothing but in Node. */
 export async function collectGarbage(): Promise<void> {
   if (!runtimeName().startsWith('Node')) return;

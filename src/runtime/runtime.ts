@@ -5,7 +5,7 @@ import { BadArgumentError, BadModelFileError, ChatTemplateError, DisposedError }
 import type { SourceModel } from '../formats/source.js';
 import type { ByteSource, ChatFormat, PackedHeader } from '../formats/types.js';
 import { chatPart } from '../parts/parts.js';
-import { collectGarbage, type Lifeline, type Peer } from '../platform/platform.js';
+import { collectGarbage, largeBytes, type Lifeline, type Peer } from '../platform/platform.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { generate, type Voice } from './generate.js';
 import { DEFAULT_CONTEXT, planGeneration, whole } from './options.js';
@@ -125,6 +125,7 @@ class LoadedModel {
         await starting.then(engine => engine.dispose(), () => {});
         throw error;
       });
+      void collectGarbage();
       const engine = await starting;
       const info = {
         ...engine.info, source: source.name, config, context, maxSessions, packedBytes: source.size, provenance: header.provenance, chatTemplate: header.chat !== undefined,
@@ -182,7 +183,7 @@ class LoadedModel {
 async function tokenizerBytes(source: ByteSource, { tensors, dataOffset }: PackedHeader): Promise<Uint8Array> {
   const tensor = tensors.tokenizer;
   if (!tensor) throw new BadModelFileError(source.name, 'tokenizer', 'is missing', 'Pack the model again, together with its tokenizer.');
-  const bytes = new Uint8Array(tensor.end - tensor.begin);
+  const bytes = largeBytes(tensor.end - tensor.begin);
   await source.read(bytes, dataOffset + tensor.begin);
   return bytes;
 }

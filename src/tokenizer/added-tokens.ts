@@ -3,6 +3,8 @@
  * the caller says so; the others (whoever made the vocabulary wanted them found) in any text.
  */
 import type { TokenizerJson } from './pieces.js';
+import type { Ranks } from './ranks.js';
+import type { Vocabulary } from './vocabulary.js';
 
 interface AddedToken {
   id: number;
@@ -81,15 +83,14 @@ export class AddedTokens {
 
   /**
    * What the library is to know: nothing of these tokens (which are taken out of `vocabulary`) nor of merges that would spell
-   * one, so that no text turns into them by another way.
+   * one (out of `ranks`), so that no text turns into them by another way.
    */
-  withoutThem(json: TokenizerJson, vocabulary: Map<string, number>): TokenizerJson {
-    const { merges = [], unk_token: unknown } = json.model;
+  withoutThem(json: TokenizerJson, vocabulary: Vocabulary, ranks: Ranks): TokenizerJson {
     const splitting = json.pre_tokenizer ?? splitWords(vocabulary);
-    for (const piece of this.#byContent.keys()) if (piece !== unknown) vocabulary.delete(piece);
-    const lengths = new Set([...this.#byContent.keys()].map(piece => piece.length));
-    const spells = (merge: string | [string, string]) => typeof merge !== 'string' ? this.#byContent.has(merge.join(''))
-      : lengths.has(merge.length - 1) && this.#byContent.has(merge.replace(' ', ''));
+    for (const piece of this.#byContent.keys()) {
+      if (piece !== json.model.unk_token) vocabulary.delete(piece);
+      for (let cut = 1; cut < piece.length; cut++) ranks.forget(piece.slice(0, cut), piece.slice(cut));
+    }
     return {
       ...json,
       normalizer: json.normalizer ?? null,
@@ -98,10 +99,6 @@ export class AddedTokens {
       // BOS is not the library's business.
       post_processor: null,
       added_tokens: (json.added_tokens ?? []).filter(token => !this.#byContent.has(token.content)),
-      model: {
-        ...json.model,
-        merges: merges.filter(merge => !spells(merge)),
-      },
     };
   }
 }
@@ -117,7 +114,7 @@ function alternatives(tokens: AddedToken[]): RegExp | undefined {
  * A vocabulary without a pre-tokenizer (SentencePiece's) takes a text as one long word. Where no piece holds a space after
  * something else, no merge reaches across such a place, and cutting there gives the same ids many times faster.
  */
-function splitWords(vocabulary: ReadonlyMap<string, number>): object | null {
-  for (const piece of vocabulary.keys()) if (/[^ \u2581][ \u2581]/.test(piece)) return null;
+function splitWords(vocabulary: Vocabulary): object | null {
+  for (const piece of vocabulary.pieces()) if (/[^ \u2581][ \u2581]/.test(piece)) return null;
   return { type: 'Split', pattern: { Regex: '[ ▁]*[^ ▁]+' }, behavior: 'Isolated', invert: false };
 }

@@ -1,13 +1,14 @@
 /** What each id of a vocabulary stands for, in bytes. */
+import { MAX_ID, type Vocabulary } from './vocabulary.js';
 
-/** The parts of a `tokenizer.json` that are read here; the library checks the rest. */
+/** The parts of a `tokenizer.json` that are read here, vocabulary and merges apart; the library checks the rest. */
 export interface TokenizerJson {
   added_tokens?: { id: number; content: string; special?: boolean; normalized?: boolean; lstrip?: boolean; rstrip?: boolean }[];
   normalizer?: unknown;
   pre_tokenizer?: unknown;
   post_processor?: unknown;
   decoder?: unknown;
-  model: { vocab: Record<string, unknown>; merges?: (string | [string, string])[]; unk_token?: string | null; [key: string]: unknown };
+  model: { unk_token?: string | null; [key: string]: unknown };
 }
 
 const UTF8 = new TextEncoder();
@@ -56,41 +57,28 @@ export interface Pieces {
   count: number;
   /** Text begins with a space that its author did not write. */
   leadingSpace: boolean;
-  /** Bytes of an id; none for special tokens and for ids nobody uses. Made when first asked for: all of them would take 20 MB. */
+  /** Bytes of an id; none for special tokens and for ids nobody uses. */
   bytes(id: number): Uint8Array | undefined;
 }
 
 function checkId(id: unknown): number {
-  if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < 2 ** 24) return id as number;
+  if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < MAX_ID) return id as number;
   throw new Error(`${JSON.stringify(id)} is no token id`);
 }
 
-/** Pieces and their ids. @throws Error when an id is none, or the model is of a kind whose pieces are others */
-export function readVocabulary({ model }: TokenizerJson): Map<string, number> {
-  const { type = 'BPE' } = model;
-  if (type !== 'BPE') throw new Error(`its model is ${String(type).slice(0, 50)}, not BPE`);
-  const vocabulary = new Map<string, number>();
-  for (const piece of Object.keys(model.vocab)) vocabulary.set(piece, checkId(model.vocab[piece]));
-  return vocabulary;
-}
-
 /** @throws Error when an id of an added token is none */
-export function readPieces({ added_tokens = [], decoder }: TokenizerJson, vocabulary: ReadonlyMap<string, number>): Pieces {
+export function readPieces({ added_tokens = [], decoder }: TokenizerJson, vocabulary: Vocabulary): Pieces {
   const decoding = steps(decoder);
   const toBytes = decoding.some(step => step.type === 'ByteLevel') ? byteLevel : sentencePiece;
-  const pieces: (string | Uint8Array | undefined)[] = [], added = new Set<number>();
-  for (const [piece, id] of vocabulary) pieces[id] = piece;
-  for (const { id, content, special } of added_tokens) {
-    pieces[checkId(id)] = special ? undefined : content;
-    added.add(id);
-  }
+  const added = new Map(added_tokens.map(({ id, content, special }) => [checkId(id), special ? undefined : UTF8.encode(content)]));
   return {
-    count: pieces.length,
+    count: [...added.keys()].reduce((count, id) => Math.max(count, id + 1), vocabulary.count),
     leadingSpace: decoding.some(step => (step.type === 'Strip' && (step.start ?? 0) > 0)
       || (step.type === 'Metaspace' && step.prepend_scheme !== 'never' && step.add_prefix_space !== false)),
     bytes(id) {
-      const piece = pieces[id];
-      return typeof piece === 'string' ? pieces[id] = added.has(id) ? UTF8.encode(piece) : toBytes(piece) : piece;
+      if (added.has(id)) return added.get(id);
+      const piece = vocabulary.piece(id);
+      return piece === undefined ? undefined : toBytes(piece);
     },
   };
 }

@@ -1,12 +1,12 @@
 /** Text to ids and back, for one model: a library does the encoding, special tokens and bytes are this file's business. */
 import type { Tokenizer as Library } from '@huggingface/tokenizers';
 import { BadArgumentError, BadModelFileError } from '../errors.js';
-import { parseJson } from '../formats/bytes.js';
+import { readTokenizerJson } from '../formats/tokenizer-json.js';
 import type { ModelConfig } from '../formats/types.js';
 import type { TokenizeOptions } from '../runtime/types.js';
 import { AddedTokens, type Foreign } from './added-tokens.js';
 import { checkPatterns } from './patterns.js';
-import { readPieces, readVocabulary, type Pieces, type TokenizerJson } from './pieces.js';
+import { readPieces, type Pieces } from './pieces.js';
 import { TextStream } from './text-stream.js';
 import { createLibrary } from './words.js';
 
@@ -31,13 +31,12 @@ export class Tokenizer {
    */
   constructor(bytes: Uint8Array, config: Pick<ModelConfig, 'vocabSize' | 'bosId' | 'addBos'>, file: string, template?: string) {
     const bad = (problem: string, hint?: string) => new BadModelFileError(file, 'tokenizer', problem, hint);
-    const json = parseJson(bytes, file, 'tokenizer') as TokenizerJson;
+    const { json, vocabulary, ranks: readRanks } = readTokenizerJson(bytes, file, 'tokenizer'), ranks = readRanks();
     try {
       checkPatterns(json);
-      const vocabulary = readVocabulary(json);
       this.#pieces = readPieces(json, vocabulary);
       this.#added = new AddedTokens(json, template);
-      this.#library = createLibrary(this.#added.withoutThem(json, vocabulary), vocabulary, () => this.#sections);
+      this.#library = createLibrary(this.#added.withoutThem(json, vocabulary, ranks), vocabulary, ranks, () => this.#sections);
     } catch (cause) {
       throw bad(`is not a tokenizer.json that can be used: ${(cause as Error).message}`);
     }

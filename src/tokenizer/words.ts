@@ -4,7 +4,8 @@
  */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { spellBytes, type TokenizerJson } from './pieces.js';
-import { Ranks } from './ranks.js';
+import type { Ranks } from './ranks.js';
+import type { Vocabulary } from './vocabulary.js';
 
 /** Words remembered: how many, and how long. */
 const MAX_WORDS = 65536, LONGEST_WORD = 64;
@@ -14,12 +15,12 @@ const GPT2_WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p
 interface Step { type?: string; pretokenizers?: Step[]; add_prefix_space?: boolean; use_regex?: boolean }
 
 /**
- * @param vocabulary belongs to the library from now on; that of `json` is not looked at
+ * @param vocabulary belongs to the library from now on
  * @param sections how many sections of the text come before the one that is encoded
  */
-export function createLibrary(json: TokenizerJson, vocabulary: Map<string, number>, sections: () => number): Library {
+export function createLibrary(json: TokenizerJson, vocabulary: Vocabulary, ranks: Ranks, sections: () => number): Library {
   const { steps, spells } = withoutSpelling(json.pre_tokenizer as Step | null);
-  const { merges = [], unk_token: unknown } = json.model, unknownId = vocabulary.get(unknown ?? '');
+  const { unk_token: unknown } = json.model, unknownId = vocabulary.get(unknown ?? '');
   // It would make a map of the vocabulary, which is all that encoding needs, and is there already.
   const vocab = unknownId === undefined ? {} : { [unknown!]: unknownId };
   const library = new Library({ ...json, pre_tokenizer: steps, model: { ...json.model, merges: [], vocab } }, {});
@@ -29,9 +30,9 @@ export function createLibrary(json: TokenizerJson, vocabulary: Map<string, numbe
   if (!model) throw new Error('it has no model');
   // Its own additions count.
   for (const [piece, id] of model.tokens_to_ids) vocabulary.set(piece, id);
-  model.tokens_to_ids = vocabulary;
+  model.tokens_to_ids = vocabulary as unknown as Map<string, number>; // all that it asks of one from here on
   model.vocab = [];
-  ranked(model, merges);
+  useRanks(model, ranks);
 
   const encode = model.encode.bind(model), known = new Map<string, string[]>();
   const spell = spells ? (words: string[]) => words.map(spellBytes) : (words: string[]) => words;
@@ -62,10 +63,9 @@ function withoutSpelling(step: Step | null): { steps: object | null; spells: boo
 }
 
 /** Gives the library's BPE its merges in a form that is quicker than its own, and smaller. */
-function ranked(model: { tokens_to_ids: Map<string, number>; vocab: string[] }, merges: readonly (string | [string, string])[]): void {
+function useRanks(model: object, ranks: Ranks): void {
   const bpe = model as { add_node?: (queue: { push(node: object): void }, node: { token: string; next: { token: string }; bias: number; score: number }) => void };
   if (!bpe.add_node) return;
-  const ranks = new Ranks(model.tokens_to_ids, merges);
   bpe.add_node = (queue, node) => {
     const rank = ranks.of(node.token, node.next.token);
     if (rank === undefined) return;

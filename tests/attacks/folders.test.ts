@@ -139,14 +139,14 @@ const tokenizers: [string, () => object | string, string | RegExp][] = [
   ['a vocabulary that is a text', () => ({ ...tokenizerJson, model: { ...bpe, vocab: 'x'.repeat(1e6) } }), 'model.vocab'],
   ['ids of 2^53', () => ({ ...tokenizerJson, model: { ...bpe, vocab: { A: 2 ** 53 } } }), 'model.vocab'],
   ['ids that are text', () => ({ ...tokenizerJson, model: { ...bpe, vocab: { A: '0' } } }), 'model.vocab'],
-  ['negative ids', () => ({ ...tokenizerJson, model: { ...bpe, vocab: { ...bpe.vocab, A: -1 } } }), 'tokenizer'],
+  ['negative ids', () => ({ ...tokenizerJson, model: { ...bpe, vocab: { ...bpe.vocab, A: -1 } } }), 'model.vocab'],
   ['a vocabulary of another size', () => ({ ...tokenizerJson, model: { ...bpe, vocab: { A: 0 } } }), 'model.vocab'],
   ['200000 pieces for 40', () => ({ ...tokenizerJson, model: { ...bpe, vocab: Object.fromEntries(Array.from({ length: 200_000 }, (_, i) => [`p${i}`, i])) } }), 'model.vocab'],
   ['a piece of 12 MB', () => ({ ...tokenizerJson, model: { ...bpe, vocab: { ['x'.repeat(12e6)]: 0 } } }), 'model.vocab'],
   ['an added token outside', () => ({ ...tokenizerJson, added_tokens: [{ id: 41, content: 'x', special: true }] }), 'model.vocab'],
   ['added tokens that are none', () => ({ ...tokenizerJson, added_tokens: [null, 3] }), 'model.vocab'],
   ['merges of numbers', () => ({ ...tokenizerJson, model: { ...bpe, merges: [1, 2] } }), 'tokenizer'],
-  ['a model nobody knows', () => ({ ...tokenizerJson, model: { ...bpe, type: 'Magic' } }), 'tokenizer'],
+  ['a model nobody knows', () => ({ ...tokenizerJson, model: { ...bpe, type: 'Magic' } }), 'model.type'],
   ['a pattern that takes forever', () => ({ ...tokenizerJson, pre_tokenizer: { type: 'Split', pattern: { Regex: '(A+)+$' }, behavior: 'Isolated' } }), 'tokenizer'],
 ];
 

@@ -26,7 +26,7 @@ const refused: Record<string, unknown> = {
   'merges of numbers': { ...base, model: { ...base.model, merges: [1, 2] } },
 };
 
-const attacks = Object.entries(refused).map(([name, json]): Attack => ({ name, read: () => { open(json).encode(`${'A'.repeat(60)}!`); }, code: 'BAD_MODEL_FILE', field: 'tokenizer' }));
+const attacks = Object.entries(refused).map(([name, json]): Attack => ({ name, read: () => { open(json).encode(`${'A'.repeat(60)}!`); }, code: 'BAD_MODEL_FILE', field: name === 'ids beyond the model' ? 'model.vocab' : 'tokenizer' }));
 
 await measure('hostile tokenizers', import.meta.url, attacks, () => { open(base).encode('A'); }, test => {
   test('the patterns of models in use are none of these', () => {

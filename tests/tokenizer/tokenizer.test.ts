@@ -77,7 +77,7 @@ test('bytes that are no tokenizer.json are refused', () => {
 test('a vocabulary of another kind is named', () => {
   const unigram = { model: { type: 'Unigram', unk_id: 0, vocab: [['<unk>', 0], ['a', -1]] } };
   assert.throws(() => new Tokenizer(new TextEncoder().encode(JSON.stringify(unigram)), { vocabSize: 2, bosId: null, addBos: false }, 'file'),
-    (error: any) => error.code === 'BAD_MODEL_FILE' && /its model is Unigram, not BPE/.test(error.message));
+    (error: any) => error.code === 'BAD_MODEL_FILE' && /model.type: is "Unigram", not "BPE"/.test(error.message));
 });
 
 test.run();
