@@ -61,10 +61,10 @@ const small = { ...neutral, plugins: [inlined], minify: true, keepNames: true };
 /** Metro's own settings refuse some of what is newer. */
 const forMetro = { ...small, target: 'es2021' };
 /**
- * A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. Its lines stay
- * short: Node prints the line of an uncaught error.
+ * A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. Its lines are not
+ * endless: Node prints the line of an uncaught error.
  */
-const worker = { ...small, keepNames: false, format: 'iife', lineLimit: 160, charset: 'ascii' };
+const worker = { ...small, keepNames: false, format: 'iife', lineLimit: 1000, charset: 'ascii' };
 /** A part's file: a function that the worker calls (src/parts/apart.ts). */
 const part = name => ({
   ...worker, plugins: [given], globalName: 'part',
@@ -76,7 +76,7 @@ const noAssets = { __LUTRA_ASSETS__: '{}' };
 const forRunning = name => !/quant/.test(name);
 
 const bundles = [
-  { entry: 'src/index.ts', out: 'index', options: { ...neutral, minify: true, keepNames: true, lineLimit: 160 } },
+  { entry: 'src/index.ts', out: 'index', options: { ...neutral, minify: true, keepNames: true, lineLimit: 1000 } },
   { entry: 'src/worker.ts', out: 'worker', options: { ...worker, plugins: [inlined, apart] } },
   { entry: 'src/parts/chat.ts', out: 'worker-chat', options: part('worker-chat') },
   { entry: 'src/parts/import.ts', out: 'worker-import', options: part('worker-import') },

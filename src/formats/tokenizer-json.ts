@@ -5,7 +5,7 @@
 import { BadModelFileError } from '../errors.js';
 import { largeBytes } from '../platform/platform.js';
 import type { TokenizerJson } from '../tokenizer/pieces.js';
-import { RanksBuilder, type Ranks } from '../tokenizer/ranks.js';
+import { Ranks } from '../tokenizer/ranks.js';
 import { MAX_ID, VocabularyBuilder, type Vocabulary } from '../tokenizer/vocabulary.js';
 import { MAX_BRACKETS, shown, tooManyBrackets } from './bytes.js';
 
@@ -69,25 +69,25 @@ function readVocabulary(reader: Reader): Vocabulary {
 }
 
 function readRanks(reader: Reader, areThere: boolean, vocabulary: Vocabulary): Ranks {
-  const builder = new RanksBuilder(vocabulary, areThere ? Math.ceil(reader.left / 3) : 0);
+  const ranks = new Ranks(vocabulary, areThere ? Math.ceil(reader.left / 3) : 0);
   if (areThere) reader.members('[', ']', () => {
     if (!reader.isAt('[')) {
       const { bytes, begin, end } = reader.text();
       let cut = begin;
       while (cut < end && bytes[cut] !== BLANK) cut++;
-      return builder.add(bytes, begin, cut, Math.min(cut + 1, end), end);
+      return ranks.add(bytes, begin, cut, Math.min(cut + 1, end), end);
     }
     const parts: Text[] = [];
     reader.members('[', ']', () => parts.push(reader.text()));
     const [left, right] = parts;
     if (!left || !right || parts.length > 2) return reader.fail('a merge that is no pair', 'model.merges');
-    if (left.bytes === right.bytes) return builder.add(left.bytes, left.begin, left.end, right.begin, right.end);
+    if (left.bytes === right.bytes) return ranks.add(left.bytes, left.begin, left.end, right.begin, right.end);
     const cut = left.end - left.begin, both = new Uint8Array(cut + right.end - right.begin);
     both.set(left.bytes.subarray(left.begin, left.end));
     both.set(right.bytes.subarray(right.begin, right.end), cut);
-    builder.add(both, 0, cut, cut, both.length);
+    ranks.add(both, 0, cut, cut, both.length);
   });
-  return builder.finish();
+  return ranks.finish();
 }
 
 /** Bytes that are checked at once. */
@@ -105,9 +105,7 @@ interface Text { bytes: Uint8Array; begin: number; end: number }
 
 class Reader {
   private brackets = 0;
-  constructor(private readonly bytes: Uint8Array, readonly fail: Fail, public at = 0) {
-    if (at === 0 && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) this.at = 3; // a byte order mark
-  }
+  constructor(private readonly bytes: Uint8Array, readonly fail: Fail, public at = 0) {}
 
   get left(): number { return this.bytes.length - this.at; }
 
@@ -141,7 +139,7 @@ class Reader {
     const { bytes } = this, quote = this.at;
     let at = quote + 1, isPlain = true;
     for (let byte: number | undefined; (byte = bytes[at]) !== QUOTE; at++) {
-      if (byte === undefined) this.fail('is not JSON (it ends in a text)');
+      if (byte === undefined) this.unexpected(at);
       if (byte !== BACKSLASH) continue;
       isPlain = false;
       at++;
@@ -206,8 +204,9 @@ class Reader {
     }
   }
 
-  private unexpected(): never {
-    return this.fail(`is not JSON (${this.left > 0 ? `${shown(String.fromCharCode(this.bytes[this.at]!))} where it makes no sense` : 'it ends too early'})`);
+  private unexpected(at = this.at): never {
+    const byte = this.bytes[at];
+    return this.fail(`is not JSON (${byte === undefined ? 'it ends too early' : `byte ${at} makes no sense`})`);
   }
 }
 

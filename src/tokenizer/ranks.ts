@@ -7,44 +7,32 @@ const PARTS = 2 * MAX_ID;
 /** Where a merge was that counts no longer. */
 const FORGOTTEN = 2 ** 32 - 1;
 
-/** Takes merges in the order of their ranks. */
-export class RanksBuilder {
-  private readonly pairs: Float64Array;
-  private length = 0;
-  /** Parts that are in no vocabulary. */
-  private readonly others = new Map<string, number>();
+export class Ranks {
+  /** Left part * PARTS + right part: in the order of ranks, then sorted. */
+  #pairs: Float64Array;
+  #ranks = new Uint32Array(0);
+  #length = 0;
+  /** Numbers of parts that are in no vocabulary. */
+  readonly #others = new Map<string, number>();
 
   /** @param most merges: room that is not used takes addresses only */
   constructor(private readonly vocabulary: Vocabulary, most: number) {
-    this.pairs = new Float64Array(largeBytes(8 * most).buffer);
+    this.#pairs = new Float64Array(largeBytes(8 * most).buffer);
   }
 
-  /** Both parts: UTF-8 in `source`. */
+  /** The merge of the next rank: both parts in UTF-8 in `source`. Of equal merges the last counts. */
   add(source: Uint8Array, leftBegin: number, leftEnd: number, rightBegin: number, rightEnd: number): void {
-    this.pairs[this.length++] = this.part(source, leftBegin, leftEnd) * PARTS + this.part(source, rightBegin, rightEnd);
+    const part = (begin: number, end: number) => this.vocabulary.find(source, begin, end) ?? this.#other(new TextDecoder().decode(source.subarray(begin, end)));
+    this.#pairs[this.#length++] = part(leftBegin, leftEnd) * PARTS + part(rightBegin, rightEnd);
   }
 
-  finish(): Ranks { return new Ranks(this.vocabulary, this.pairs.subarray(0, this.length), this.others); }
-
-  private part(source: Uint8Array, begin: number, end: number): number {
-    const id = this.vocabulary.find(source, begin, end);
-    if (id !== undefined) return id;
-    const text = new TextDecoder().decode(source.subarray(begin, end)), known = this.others.get(text) ?? MAX_ID + this.others.size;
-    this.others.set(text, known);
-    return known;
-  }
-}
-
-export class Ranks {
-  /** Left part * PARTS + right part, sorted. */
-  readonly #pairs: Float64Array;
-  readonly #ranks: Uint32Array;
-
-  /** @param pairs in the order of their ranks; of equal ones the last counts */
-  constructor(private readonly vocabulary: Vocabulary, pairs: Float64Array, private readonly others: ReadonlyMap<string, number>) {
+  /** Comes behind the last one. */
+  finish(): this {
+    const pairs = this.#pairs.subarray(0, this.#length);
     this.#pairs = Float64Array.from(pairs).sort();
     this.#ranks = new Uint32Array(pairs.length);
     for (let rank = 0; rank < pairs.length; rank++) this.#ranks[this.#find(pairs[rank]!)] = rank;
+    return this;
   }
 
   /** Undefined where there is no such merge. */
@@ -66,7 +54,12 @@ export class Ranks {
     return this.#pairs[at] === pair ? at : undefined;
   }
 
-  #part(text: string): number | undefined { return this.vocabulary.original(text) ?? this.others.get(text); }
+  #part(text: string): number | undefined { return this.vocabulary.original(text) ?? this.#others.get(text); }
+
+  #other(text: string): number {
+    if (!this.#others.has(text)) this.#others.set(text, MAX_ID + this.#others.size);
+    return this.#others.get(text)!;
+  }
 
   /** The first place whose pair is not smaller. */
   #find(pair: number): number {
