@@ -1,5 +1,6 @@
 /** GGUF vocabularies -> Hugging Face's tokenizer.json, giving the ids that llama.cpp gives. */
 import { BadModelFileError, UnsupportedFormatError } from '../errors.js';
+import { vocabularyOf } from '../tokenizer/vocabulary.js';
 import { shown } from './bytes.js';
 import { ggufChat } from './chat.js';
 import type { Metadata } from './gguf.js';
@@ -126,10 +127,10 @@ function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): Uint8Arr
 
 /** What both kinds have in common. Control tokens are special; what users defined is found in any text. */
 function jsonOf({ tokens, types, path }: Vocabulary, { model, ...steps }: { model: object; [step: string]: unknown }, merges: readonly Merge[]): Uint8Array {
-  const ids = new Map<string, number>();
+  const vocabulary = vocabularyOf(tokens);
   tokens.forEach((token, id) => {
-    if (ids.has(token)) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${shown(token)} is token ${ids.get(token)} already`);
-    ids.set(token, id);
+    const last = vocabulary.get(token);
+    if (last !== id) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${shown(token)} is token ${last} too`);
   });
   const added = tokens.flatMap((content, id) => types[id] === CONTROL || types[id] === USER_DEFINED
     ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: types[id] === CONTROL }] : []);

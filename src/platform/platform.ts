@@ -68,6 +68,11 @@ const LARGE = 1 << 17;
 export const largeBytes = (length: number): Uint8Array<ArrayBuffer> =>
   new Uint8Array(length > LARGE && runtimeName().startsWith('Node') ? new ArrayBuffer(length, { maxByteLength: length }) : new ArrayBuffer(length));
 
+/** Takes the memory of something large that nobody will look at again, where that can be done before garbage is collected. */
+export function dropBytes({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.resizable) buffer.resize(0);
+}
+
 /** Gives back what this thread's garbage takes: V8 would wait for more of it, and it counts at the peak. Does nothing but in Node. */
 export async function collectGarbage(): Promise<void> {
   if (!runtimeName().startsWith('Node')) return;

@@ -4,6 +4,7 @@
  */
 import type { ByteSink } from '../formats/packed-writer.js';
 import type { ByteSource, StreamTarget } from '../formats/types.js';
+import { dropBytes } from '../platform/platform.js';
 
 /** Packs the model; called again where its bytes are wanted twice. `meanwhile` is called while the workers start. */
 export type PackInto = (sink: ByteSink, signal: AbortSignal, meanwhile?: () => void) => Promise<unknown>;
@@ -55,6 +56,7 @@ export class PackStream implements ByteSource {
 
   async close(): Promise<void> {
     await this.run.stop();
+    for (const { bytes } of this.run.kept) dropBytes(bytes);
     await this.end();
   }
 }

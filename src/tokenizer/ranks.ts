@@ -29,8 +29,8 @@ export class Ranks {
   /** Comes behind the last one. */
   finish(): this {
     const pairs = this.#pairs.subarray(0, this.#length);
-    this.#pairs = Float64Array.from(pairs).sort();
-    this.#ranks = new Uint32Array(pairs.length);
+    this.#pairs = pairs.slice().sort();
+    this.#ranks = new Uint32Array(largeBytes(4 * pairs.length).buffer);
     for (let rank = 0; rank < pairs.length; rank++) this.#ranks[this.#find(pairs[rank]!)] = rank;
     return this;
   }

@@ -17,27 +17,42 @@ export class VocabularyBuilder {
   private readonly ends: Uint32Array;
   private readonly ids: Uint32Array;
   private entries = 0;
+  private at = 0;
 
   /** @param mostBytes of all pieces @param mostEntries room that is not used takes addresses only */
   constructor(mostBytes: number, mostEntries: number) {
     this.bytes = largeBytes(mostBytes);
-    this.ends = new Uint32Array(largeBytes(4 * mostEntries).buffer);
-    this.ids = new Uint32Array(largeBytes(4 * mostEntries).buffer);
+    this.ends = largeNumbers(mostEntries);
+    this.ids = largeNumbers(mostEntries);
   }
 
   /** A piece: UTF-8 in `source` from `begin` to `end`. The last of equal ones counts. */
   add(source: Uint8Array, begin: number, end: number, id: number): void {
-    let at = this.entries === 0 ? 0 : this.ends[this.entries - 1]!;
-    for (let i = begin; i < end; i++) this.bytes[at++] = source[i]!;
-    this.ends[this.entries] = at;
-    this.ids[this.entries++] = id;
+    for (let i = begin; i < end; i++) this.bytes[this.at++] = source[i]!;
+    this.end(id);
   }
 
-  finish(): Vocabulary {
-    const { entries } = this;
-    return new Vocabulary(this.bytes.slice(0, this.ends[entries - 1] ?? 0), this.ends.slice(0, entries), this.ids.slice(0, entries));
+  addText(piece: string, id: number): void {
+    this.at += encoder.encodeInto(piece, this.bytes.subarray(this.at)).written;
+    this.end(id);
+  }
+
+  finish(): Vocabulary { return new Vocabulary(this.bytes, this.ends.subarray(0, this.entries), this.ids.subarray(0, this.entries)); }
+
+  private end(id: number): void {
+    this.ends[this.entries] = this.at;
+    this.ids[this.entries++] = id;
   }
 }
+
+/** @param pieces by id */
+export function vocabularyOf(pieces: readonly string[]): Vocabulary {
+  const builder = new VocabularyBuilder(pieces.reduce((sum, { length }) => sum + 3 * length, 0), pieces.length);
+  pieces.forEach((piece, id) => builder.addText(piece, id));
+  return builder.finish();
+}
+
+const largeNumbers = (length: number) => new Uint32Array(largeBytes(4 * length).buffer);
 
 export class Vocabulary {
   /** Ids reach to this, less one. */
@@ -61,8 +76,8 @@ export class Vocabulary {
     while (size < 2 * ids.length) size *= 2;
     this.count = count;
     this.#wanted = new Uint8Array(longest + 1);
-    this.#table = new Uint32Array(size);
-    this.#byId = new Uint32Array(count);
+    this.#table = largeNumbers(size);
+    this.#byId = largeNumbers(count);
     for (let entry = 0; entry < ids.length; entry++) {
       this.#table[this.#slot(bytes, this.#begin(entry), ends[entry]!)] = entry + 1;
       this.#byId[ids[entry]!] = entry + 1;
