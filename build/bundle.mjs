@@ -64,7 +64,7 @@ const forMetro = { ...small, target: 'es2021' };
  * A worker is told where everything is. As a script it runs in every kind of page, and as a module as well. Its lines are not
  * endless: Node prints the line of an uncaught error.
  */
-const worker = { ...small, keepNames: false, format: 'iife', lineLimit: 1000, charset: 'ascii' };
+const worker = { ...small, keepNames: false, format: 'iife', lineLimit: 2000, charset: 'ascii' };
 /** A part's file: a function that the worker calls (src/parts/apart.ts). */
 const part = name => ({
   ...worker, plugins: [given], globalName: 'part',
@@ -76,7 +76,7 @@ const noAssets = { __LUTRA_ASSETS__: '{}' };
 const forRunning = name => !/quant/.test(name);
 
 const bundles = [
-  { entry: 'src/index.ts', out: 'index', options: { ...neutral, minify: true, keepNames: true, lineLimit: 1000 } },
+  { entry: 'src/index.ts', out: 'index', options: { ...neutral, minify: true, keepNames: true, lineLimit: 2000 } },
   { entry: 'src/worker.ts', out: 'worker', options: { ...worker, plugins: [inlined, apart] } },
   { entry: 'src/parts/chat.ts', out: 'worker-chat', options: part('worker-chat') },
   { entry: 'src/parts/import.ts', out: 'worker-import', options: part('worker-import') },

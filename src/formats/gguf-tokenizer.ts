@@ -127,11 +127,8 @@ function sentencePieceJson(metadata: Metadata, vocabulary: Vocabulary): Uint8Arr
 
 /** What both kinds have in common. Control tokens are special; what users defined is found in any text. */
 function jsonOf({ tokens, types, path }: Vocabulary, { model, ...steps }: { model: object; [step: string]: unknown }, merges: readonly Merge[]): Uint8Array {
-  const vocabulary = vocabularyOf(tokens);
-  tokens.forEach((token, id) => {
-    const last = vocabulary.get(token);
-    if (last !== id) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${id}: ${shown(token)} is token ${last} too`);
-  });
+  const { repeated: [id, other] = [] } = vocabularyOf(tokens);
+  if (id !== undefined) throw new BadModelFileError(path, 'tokenizer.ggml.tokens', `${other}: ${shown(tokens[id])} is token ${id} already`);
   const added = tokens.flatMap((content, id) => types[id] === CONTROL || types[id] === USER_DEFINED
     ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: types[id] === CONTROL }] : []);
   return writeTokenizerJson({

@@ -26,14 +26,13 @@ export function readTokenizerJson(bytes: Uint8Array, path: string, field: string
     try {
       return read();
     } catch (cause) {
-      if (cause instanceof BadModelFileError) throw cause;
-      return fail(`is not JSON (${(cause as Error).message})`);
+      throw cause instanceof BadModelFileError ? cause : fail(`is not JSON (${(cause as Error).message})`);
     }
   };
   return attempt(() => {
     checkUtf8(bytes);
     const reader = new Reader(bytes, fail), rest: string[] = [];
-    let vocabulary = new VocabularyBuilder(0, 0).finish(), merges: number | undefined;
+    let vocabulary = new VocabularyBuilder(0, 0).finish(), merges = new Reader(encoder.encode('[]'), fail);
     reader.object(key => {
       if (key !== 'model' || !reader.isAt('{')) return void rest.push(`${JSON.stringify(key)}:${reader.value()}`);
       const model: string[] = [];
@@ -42,7 +41,7 @@ export function readTokenizerJson(bytes: Uint8Array, path: string, field: string
           vocabulary = readVocabulary(reader);
         } else if (key === 'merges' && reader.isAt('[')) {
           // Their parts are pieces, which may come behind them.
-          merges = reader.at;
+          merges = new Reader(bytes, fail, reader.at);
           reader.skip();
         } else {
           model.push(`${JSON.stringify(key)}:${reader.value()}`);
@@ -53,7 +52,8 @@ export function readTokenizerJson(bytes: Uint8Array, path: string, field: string
     reader.end();
     const json = JSON.parse(`{${rest.join()}}`), type = json.model?.type ?? 'BPE';
     if (type !== 'BPE') fail(`is ${shown(type)}, not "BPE"`, 'model.type');
-    return { json: { ...json, model: { ...json.model } }, vocabulary, ranks: () => attempt(() => readRanks(new Reader(bytes, fail, merges), merges !== undefined, vocabulary)) };
+    json.model ??= {};
+    return { json, vocabulary, ranks: () => attempt(() => readRanks(merges, vocabulary)) };
   });
 }
 
@@ -68,9 +68,9 @@ function readVocabulary(reader: Reader): Vocabulary {
   return builder.finish();
 }
 
-function readRanks(reader: Reader, areThere: boolean, vocabulary: Vocabulary): Ranks {
-  const ranks = new Ranks(vocabulary, areThere ? Math.ceil(reader.left / 3) : 0);
-  if (areThere) reader.members('[', ']', () => {
+function readRanks(reader: Reader, vocabulary: Vocabulary): Ranks {
+  const ranks = new Ranks(vocabulary, Math.ceil(reader.left / 3));
+  reader.members('[', ']', () => {
     if (!reader.isAt('[')) {
       const { bytes, begin, end } = reader.text();
       let cut = begin;

@@ -3,7 +3,6 @@
  * the caller says so; the others (whoever made the vocabulary wanted them found) in any text.
  */
 import type { TokenizerJson } from './pieces.js';
-import type { Ranks } from './ranks.js';
 import type { Vocabulary } from './vocabulary.js';
 
 interface AddedToken {
@@ -81,16 +80,15 @@ export class AddedTokens {
     yield section(text.length);
   }
 
-  /**
-   * What the library is to know: nothing of these tokens (which are taken out of `vocabulary`) nor of merges that would spell
-   * one (out of `ranks`), so that no text turns into them by another way.
-   */
-  withoutThem(json: TokenizerJson, vocabulary: Vocabulary, ranks: Ranks): TokenizerJson {
+  /** Whether text is one of them. */
+  has(text: string): boolean {
+    return this.#byContent.has(text);
+  }
+
+  /** What the library is to know: nothing of these tokens, which are taken out of `vocabulary`. */
+  withoutThem(json: TokenizerJson, vocabulary: Vocabulary): TokenizerJson {
     const splitting = json.pre_tokenizer ?? splitWords(vocabulary);
-    for (const piece of this.#byContent.keys()) {
-      if (piece !== json.model.unk_token) vocabulary.delete(piece);
-      for (let cut = 1; cut < piece.length; cut++) ranks.forget(piece.slice(0, cut), piece.slice(cut));
-    }
+    for (const piece of this.#byContent.keys()) if (piece !== json.model.unk_token) vocabulary.delete(piece);
     return {
       ...json,
       normalizer: json.normalizer ?? null,

@@ -4,8 +4,6 @@ import { MAX_ID, type Vocabulary } from './vocabulary.js';
 
 /** Ids, and numbers for parts that are in no vocabulary, are below this. */
 const PARTS = 2 * MAX_ID;
-/** Where a merge was that counts no longer. */
-const FORGOTTEN = 2 ** 32 - 1;
 
 export class Ranks {
   /** Left part * PARTS + right part: in the order of ranks, then sorted. */
@@ -37,21 +35,10 @@ export class Ranks {
 
   /** Undefined where there is no such merge. */
   of(left: string, right: string): number | undefined {
-    const at = this.#at(left, right);
-    return at === undefined || this.#ranks[at] === FORGOTTEN ? undefined : this.#ranks[at];
-  }
-
-  /** From now on there is no such merge. */
-  forget(left: string, right: string): void {
-    const at = this.#at(left, right);
-    if (at !== undefined) this.#ranks[at] = FORGOTTEN;
-  }
-
-  #at(left: string, right: string): number | undefined {
     const leftPart = this.#part(left), rightPart = this.#part(right);
     if (leftPart === undefined || rightPart === undefined) return undefined;
     const pair = leftPart * PARTS + rightPart, at = this.#find(pair);
-    return this.#pairs[at] === pair ? at : undefined;
+    return this.#pairs[at] === pair ? this.#ranks[at] : undefined;
   }
 
   #part(text: string): number | undefined { return this.vocabulary.original(text) ?? this.#others.get(text); }

@@ -36,7 +36,12 @@ export class Tokenizer {
       checkPatterns(json);
       this.#pieces = readPieces(json, vocabulary);
       this.#added = new AddedTokens(json, template);
-      this.#library = createLibrary(this.#added.withoutThem(json, vocabulary, ranks), vocabulary, ranks, () => this.#sections);
+      // A merge that would spell an added token is none: no text turns into one by another way.
+      const rankOf = (left: string, right: string) => {
+        const rank = ranks.of(left, right);
+        return rank !== undefined && this.#added.has(left + right) ? undefined : rank;
+      };
+      this.#library = createLibrary(this.#added.withoutThem(json, vocabulary), vocabulary, rankOf, () => this.#sections);
     } catch (cause) {
       throw bad(`is not a tokenizer.json that can be used: ${(cause as Error).message}`);
     }

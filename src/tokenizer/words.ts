@@ -4,7 +4,6 @@
  */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { spellBytes, type TokenizerJson } from './pieces.js';
-import type { Ranks } from './ranks.js';
 import type { Vocabulary } from './vocabulary.js';
 
 /** Words remembered: how many, and how long. */
@@ -12,13 +11,15 @@ const MAX_WORDS = 65536, LONGEST_WORD = 64;
 /** GPT-2's words, where a byte-level step cuts by itself. */
 const GPT2_WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+type RankOf = (left: string, right: string) => number | undefined;
 interface Step { type?: string; pretokenizers?: Step[]; add_prefix_space?: boolean; use_regex?: boolean }
 
 /**
  * @param vocabulary belongs to the library from now on
+ * @param rankOf of the merge of two pieces; undefined where there is none
  * @param sections how many sections of the text come before the one that is encoded
  */
-export function createLibrary(json: TokenizerJson, vocabulary: Vocabulary, ranks: Ranks, sections: () => number): Library {
+export function createLibrary(json: TokenizerJson, vocabulary: Vocabulary, rankOf: RankOf, sections: () => number): Library {
   const { steps, spells } = withoutSpelling(json.pre_tokenizer as Step | null);
   const { unk_token: unknown } = json.model, unknownId = vocabulary.get(unknown ?? '');
   // It would make a map of the vocabulary, which is all that encoding needs, and is there already.
@@ -32,7 +33,7 @@ export function createLibrary(json: TokenizerJson, vocabulary: Vocabulary, ranks
   for (const [piece, id] of model.tokens_to_ids) vocabulary.set(piece, id);
   model.tokens_to_ids = vocabulary as unknown as Map<string, number>; // all that it asks of one from here on
   model.vocab = [];
-  useRanks(model, ranks);
+  useRanks(model, rankOf);
 
   const encode = model.encode.bind(model), known = new Map<string, string[]>();
   const spell = spells ? (words: string[]) => words.map(spellBytes) : (words: string[]) => words;
@@ -63,11 +64,11 @@ function withoutSpelling(step: Step | null): { steps: object | null; spells: boo
 }
 
 /** Gives the library's BPE its merges in a form that is quicker than its own, and smaller. */
-function useRanks(model: object, ranks: Ranks): void {
+function useRanks(model: object, rankOf: RankOf): void {
   const bpe = model as { add_node?: (queue: { push(node: object): void }, node: { token: string; next: { token: string }; bias: number; score: number }) => void };
   if (!bpe.add_node) return;
   bpe.add_node = (queue, node) => {
-    const rank = ranks.of(node.token, node.next.token);
+    const rank = rankOf(node.token, node.next.token);
     if (rank === undefined) return;
     // The fraction prefers what comes first.
     node.score = rank + node.bias;

@@ -50,7 +50,7 @@ test('every file beside the library is named in a way that bundlers find', () =>
 });
 
 /** Gzipped, in kB: what there is now with little room. docs/dependencies.md says what of it is whose. */
-const sizes: Record<string, number> = { 'worker-chat.js': 21, 'worker-import.js': 32, 'pack-worker.js': 9, 'inline.js': 390, 'inline.script.js': 390, 'react-native.js': 255 };
+const sizes: Record<string, number> = { 'worker-chat.js': 21, 'worker-import.js': 32, 'pack-worker.js': 9, 'inline.js': 394, 'inline.script.js': 394, 'react-native.js': 258 };
 /** What runs a packed model: 60 together. */
 const runtime = ['index.js', 'worker.js', 'crew-worker.js'];
 const gzipped = (path: string) => gzipSync(readFileSync(path), { level: 9 }).length / 1000;
