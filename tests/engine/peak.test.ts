@@ -1,7 +1,7 @@
 // serial
 /** A process that loads a model of 1.1 billion weights at 2 bits and generates with it: its memory at the peak. */
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -10,6 +10,9 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { writeGguf } from '../../bench/gguf.js';
 import { shapes, synthetic, type Shape } from '../../bench/shapes.js';
+import { importGguf } from '../../src/formats/gguf-model.js';
+import { pack } from '../../src/pack/pack.js';
+import { fileSink, openFile } from '../../src/platform/platform.js';
 import { repoRoot, sharedDir } from '../helpers/paths.js';
 import { skip } from '../helpers/skip.js';
 import { writePacked } from './files.js';
@@ -31,10 +34,24 @@ const script = (path: string) => `
 
 const test = suite('peak memory');
 
-for (const { what, factor, kernel, write } of [
+const shared = sharedDir(), smollm = 'models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf';
+/** Where a model is so small, Node itself counts: with two workers that do nothing 63 MB in Node 20, 77 in Node 24. */
+const MB_OF_NODE = Number(process.versions.node.split('.')[0]) > 20 ? 90 : 80;
+
+async function packSmollm(path: string): Promise<void> {
+  const file = await openFile(join(shared!, smollm)), source = await importGguf(file);
+  await pack(source, {}, await fileSink(path));
+  await source.close();
+}
+
+for (const { what, factor, allowed = 80, least = 320, kernel, write } of [
   { what: 'packed, 2 bits', factor: 1.1, kernel: 'planes2-i16', write: (path: string) => writePacked(path, synthetic(shapes['1.1b']!, '2', 128, '8')) },
   { what: 'TQ2_0, packed while it is loaded', factor: 1.15, kernel: 'ternary', write: (path: string) => writeGguf(path, shapes['1.1b']!, 'TQ2_0') },
-]) test(`${what}: at most ${factor} x packed + KV cache + 80 MB`, async () => {
+  ...shared ? [
+    { what: 'SmolLM2-135M, packed while it is loaded', factor: 1.15, allowed: MB_OF_NODE, least: 90, kernel: 'uniform4-f16-lut8', write: async (path: string) => copyFileSync(join(shared, smollm), path) },
+    { what: 'SmolLM2-135M, packed', factor: 1.15, allowed: MB_OF_NODE, least: 90, kernel: 'uniform4-f16-lut8', write: packSmollm },
+  ] : [],
+]) test(`${what}: at most ${factor} x packed + KV cache + ${allowed} MB`, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'lutra-')), path = join(folder, 'model');
   try {
     await write(path);
@@ -43,8 +60,8 @@ for (const { what, factor, kernel, write } of [
     assert.is(threads, 2);
     assert.ok(Object.keys(kernels).some(name => name.startsWith(kernel)), Object.keys(kernels).join());
     assert.is(completionTokens, 8);
-    assert.ok(bytes > 320 * MB && peak > bytes, `${bytes}, ${peak}`);
-    const bound = factor * bytes + memoryBytes.kvPerSession + 80 * MB, shown = [bytes, memoryBytes.kvPerSession, memoryBytes.workspace, peak, bound].map(n => Math.round(n / MB));
+    assert.ok(bytes > least * MB && peak > bytes, `${bytes}, ${peak}`);
+    const bound = factor * bytes + memoryBytes.kvPerSession + allowed * MB, shown = [bytes, memoryBytes.kvPerSession, memoryBytes.workspace, peak, bound].map(n => Math.round(n / MB));
     console.log(`packed ${shown[0]} MB, KV cache ${shown[1]} MB, workspace ${shown[2]} MB, peak ${shown[3]} MB of ${shown[4]} MB`);
     assert.ok(peak <= bound, `${shown}`);
   } finally {
@@ -84,8 +101,11 @@ for (const [name, shape, allowed] of [['1.1b', shapes['1.1b']!, 80], ['134m', sh
   });
 }
 
-const shared = sharedDir(), name = 'lutra run with SmolLM2-135M: at most 1.15 x packed + KV cache + 80 MB';
-if (shared) test(name, () => checkRun(join(shared, 'models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf'), 'uniform4-f16-lut8', 80));
-else skip(test, name, 'LUTRA_SHARED is not set');
+const name = 'lutra run with SmolLM2-135M: at most 1.15 x packed + KV cache + 80 MB';
+if (shared) {
+  test(name, () => checkRun(join(shared, smollm), 'uniform4-f16-lut8', 80));
+} else {
+  for (const one of [name, 'SmolLM2-135M, packed while it is loaded', 'SmolLM2-135M, packed']) skip(test, one, 'LUTRA_SHARED is not set');
+}
 
 test.run();
