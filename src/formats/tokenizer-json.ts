@@ -65,7 +65,9 @@ function readVocabulary(reader: Reader): Vocabulary {
     reader.expect(':');
     builder.add(bytes, begin, end, reader.id());
   });
-  return builder.finish();
+  const vocabulary = builder.finish(), { repeated } = vocabulary;
+  if (repeated) reader.fail(`${shown(vocabulary.piece(repeated[0]))} is token ${repeated[0]} and ${repeated[1]}`, 'model.vocab');
+  return vocabulary;
 }
 
 function readRanks(reader: Reader, vocabulary: Vocabulary): Ranks {

@@ -6,7 +6,7 @@ import { largeBytes } from '../platform/platform.js';
 
 /** Ids are below this. */
 export const MAX_ID = 2 ** 24;
-/** Entries looked at for one piece; of pieces that nobody has chosen for that, it takes 40 at most. */
+/** Entries looked at for one piece; of pieces that nobody has chosen for that, it takes 81 at most. */
 const MAX_STEPS = 1000;
 
 const encoder = new TextEncoder(), decoder = new TextDecoder('utf-8', { ignoreBOM: true });
@@ -14,26 +14,39 @@ const encoder = new TextEncoder(), decoder = new TextDecoder('utf-8', { ignoreBO
 /** Takes pieces one after the other. */
 export class VocabularyBuilder {
   private readonly bytes: Uint8Array;
-  private readonly ends: Uint32Array;
-  private readonly ids: Uint32Array;
-  private entries = 0;
+  private begins: Uint32Array;
+  private ends: Uint32Array;
+  private count = 0;
   private at = 0;
 
-  /** @param mostBytes of all pieces @param mostEntries room that is not used takes addresses only */
-  constructor(mostBytes: number, mostEntries: number) {
+  /** @param mostBytes of all pieces @param mostPieces room that is not used takes addresses only */
+  constructor(mostBytes: number, mostPieces: number) {
     this.bytes = largeBytes(mostBytes);
-    this.ends = largeNumbers(mostEntries);
-    this.ids = largeNumbers(mostEntries);
+    this.begins = largeNumbers(mostPieces);
+    this.ends = largeNumbers(mostPieces);
   }
 
-  /** A piece: UTF-8 in `source` from `begin` to `end`. The last of equal ones counts. */
+  /** A piece: UTF-8 in `source` from `begin` to `end`. Of those that share an id the last counts. */
   add(source: Uint8Array, begin: number, end: number, id: number): void {
+    if (id >= this.ends.length) {
+      this.begins = larger(this.begins, 2 * id);
+      this.ends = larger(this.ends, 2 * id);
+    }
+    this.begins[id] = 1 + this.at;
     for (let i = begin; i < end; i++) this.bytes[this.at++] = source[i]!;
-    this.ends[this.entries] = this.at;
-    this.ids[this.entries++] = id;
+    this.ends[id] = this.at;
+    this.count = Math.max(this.count, id + 1);
   }
 
-  finish(): Vocabulary { return new Vocabulary(this.bytes, this.ends.subarray(0, this.entries), this.ids.subarray(0, this.entries)); }
+  finish(): Vocabulary { return new Vocabulary(this.bytes, this.begins, this.ends, this.count); }
+}
+
+const largeNumbers = (length: number) => new Uint32Array(largeBytes(4 * length).buffer);
+
+function larger(numbers: Uint32Array, length: number): Uint32Array {
+  const copy = largeNumbers(length);
+  copy.set(numbers);
+  return copy;
 }
 
 /** @param pieces by id */
@@ -48,39 +61,36 @@ export function vocabularyOf(pieces: readonly string[]): Vocabulary {
   return builder.finish();
 }
 
-const largeNumbers = (length: number) => new Uint32Array(largeBytes(4 * length).buffer);
-
 export class Vocabulary {
-  /** Ids reach to this, less one. */
-  readonly count: number;
-  /** The last two ids of one piece. */
+  /** Two ids of one piece, which nobody should have. */
   readonly repeated: [number, number] | undefined;
-  /** 1 + entry, or 0: by hash, the next one where another is there; a power of two, at least half empty. */
+  /** 1 + id, or 0: by hash, the next one where another is there; a power of two, a quarter of it empty. */
   readonly #table: Uint32Array;
-  /** 1 + entry, or 0: by id. */
-  readonly #byId: Uint32Array;
   /** A piece that is looked for, and one byte more than the longest has. */
   readonly #wanted: Uint8Array;
   /** What was changed afterwards; undefined: was taken out. */
   readonly #changed = new Map<string, number | undefined>();
 
-  /** @param bytes pieces in UTF-8, one after the other @param ends of the entries in them @param ids of the entries */
-  constructor(private readonly bytes: Uint8Array, private readonly ends: Uint32Array, private readonly ids: Uint32Array) {
-    let count = 0, longest = 0, size = 16;
-    for (let entry = 0; entry < ids.length; entry++) {
-      count = Math.max(count, ids[entry]! + 1);
-      longest = Math.max(longest, ends[entry]! - this.#begin(entry));
+  /**
+   * @param bytes pieces in UTF-8
+   * @param begins where the piece of an id begins in them, and 1; 0: there is none
+   * @param ends where it ends
+   * @param count ids reach to this, less one
+   */
+  constructor(private readonly bytes: Uint8Array, private readonly begins: Uint32Array, private readonly ends: Uint32Array, readonly count: number) {
+    let longest = 0, pieces = 0, size = 16;
+    for (let id = 0; id < count; id++) {
+      longest = Math.max(longest, 1 + ends[id]! - begins[id]!);
+      if (begins[id]! > 0) pieces++;
     }
-    while (size < 2 * ids.length) size *= 2;
-    this.count = count;
+    while (3 * size < 4 * pieces) size *= 2;
     this.#wanted = new Uint8Array(longest + 1);
     this.#table = largeNumbers(size);
-    this.#byId = largeNumbers(count);
-    for (let entry = 0; entry < ids.length; entry++) {
-      const slot = this.#slot(bytes, this.#begin(entry), ends[entry]!), before = this.#table[slot]!;
-      if (before > 0) this.repeated = [ids[before - 1]!, ids[entry]!];
-      this.#table[slot] = entry + 1;
-      this.#byId[ids[entry]!] = entry + 1;
+    for (let id = 0; id < count; id++) {
+      if (begins[id] === 0) continue;
+      const slot = this.#slot(bytes, begins[id]! - 1, ends[id]!), before = this.#table[slot]!;
+      if (before > 0) this.repeated = [before - 1, id];
+      this.#table[slot] = 1 + id;
     }
   }
 
@@ -102,21 +112,18 @@ export class Vocabulary {
   /** The same for UTF-8 in `source`. */
   find(source: Uint8Array, begin: number, end: number): number | undefined {
     const found = this.#table[this.#slot(source, begin, end)]!;
-    return found === 0 ? undefined : this.ids[found - 1];
+    return found === 0 ? undefined : found - 1;
   }
 
   /** The piece of an id, as it was before any change. */
   piece(id: number): string | undefined {
-    const found = this.#byId[id];
-    return found ? decoder.decode(this.bytes.subarray(this.#begin(found - 1), this.ends[found - 1])) : undefined;
+    return id < this.count && this.begins[id]! > 0 ? decoder.decode(this.bytes.subarray(this.begins[id]! - 1, this.ends[id])) : undefined;
   }
 
   /** All as they were before any change. */
   *pieces(): Generator<string> {
-    for (let id = 0; id < this.count; id++) if (this.#byId[id]) yield this.piece(id)!;
+    for (let id = 0; id < this.count; id++) if (this.begins[id]! > 0) yield this.piece(id)!;
   }
-
-  #begin(entry: number): number { return entry === 0 ? 0 : this.ends[entry - 1]!; }
 
   /** Where in the table a piece is, or would be. */
   #slot(source: Uint8Array, begin: number, end: number): number {
@@ -131,9 +138,9 @@ export class Vocabulary {
     throw new Error('its pieces were chosen to be slow to find');
   }
 
-  #equals(entry: number, source: Uint8Array, begin: number, end: number): boolean {
-    const from = this.#begin(entry);
-    if (this.ends[entry]! - from !== end - begin) return false;
+  #equals(id: number, source: Uint8Array, begin: number, end: number): boolean {
+    const from = this.begins[id]! - 1;
+    if (this.ends[id]! - from !== end - begin) return false;
     for (let i = begin, j = from; i < end; i++, j++) if (source[i] !== this.bytes[j]) return false;
     return true;
   }

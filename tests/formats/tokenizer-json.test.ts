@@ -76,6 +76,7 @@ for (const [name, text, field] of [
   ['a vocabulary without end', '{"model": {"vocab": {"a": 0', 'JSON'],
   ['an id that is text', '{"model": {"vocab": {"a": "0"}}}', 'model.vocab'],
   ['an id that is negative', '{"model": {"vocab": {"a": -1}}}', 'model.vocab'],
+  ['a piece with two ids', '{"model": {"vocab": {"a": 5, "b": 0, "\\u0061": 3}}}', 'model.vocab'],
   ['half an id', '{"model": {"vocab": {"a": 0.5}}}', 'JSON'],
   ['an id of 2^24', '{"model": {"vocab": {"a": 16777216}}}', 'model.vocab'],
   ['pieces chosen to be slow to find', JSON.stringify({ model: { vocab: crowd(1500) } }), 'JSON'],
