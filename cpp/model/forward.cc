@@ -20,7 +20,7 @@ struct State {
   uint32_t m;        // rows of this pass
   uint32_t wanted[MAX_ROWS], nWanted;  // rows whose logits are wanted
   uint32_t headRows;  // what attention gives and o reads: nHeads * headDim
-  uint32_t ldWide;    // longest of the vectors below, padded
+  uint32_t ldDim, ldKv, ldHidden, ldWide;  // of x, q, attended; of k, v; of gate, up; the longest of them
   float *x, *q, *k, *v, *attended, *gate, *up, *rope, *logits, *partial;
   double* frequencies;   // of RoPE: [headDim / 2]
   double ropeAttention;  // and the factor of its cosines and sines
@@ -88,9 +88,14 @@ uint64_t layOut(State& s, const Model& model, uintptr_t base) {
   Arena arena{base};
   s.model = &model;
   s.headRows = model.nHeads * model.headDim;
-  s.ldWide = padded(max(max(model.dim, model.hiddenDim), s.headRows));
+  s.ldDim = padded(max(model.dim, s.headRows));
+  s.ldKv = padded(model.nHeadsKv * model.headDim);
+  s.ldHidden = padded(max(model.dim, model.hiddenDim));  // what down gives is written over up
+  s.ldWide = max(s.ldDim, s.ldHidden);
   s.ldLogits = padded(model.vocabSize);
-  for (float** p : {&s.x, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldWide);
+  for (float** p : {&s.x, &s.q, &s.attended}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldDim);
+  for (float** p : {&s.k, &s.v}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldKv);
+  for (float** p : {&s.gate, &s.up}) *p = arena.take<float>(uint64_t{MAX_ROWS} * s.ldHidden);
   s.partial = arena.take<float>(uint64_t{SEGMENTS} * MAX_ROWS * s.ldWide);
   s.ldSums = padded(model.dim);
   s.sums = arena.take<float>(model.ranks > 1 ? uint64_t{MAX_ROWS} * model.ranks * s.ldSums : 0);
@@ -130,11 +135,11 @@ const float* normalised(const Worker& w, State& s, const float* x, uint32_t cols
 
 // Vectors of `source` prepared for the given layers.
 // With fewer vectors than workers each vector is shared by columns, the norm being computed by everyone.
-void prepare(const Worker& w, State& s, ActsSet& acts, const float* source, uint32_t cols, const float* norm, uint32_t mask,
+void prepare(const Worker& w, State& s, ActsSet& acts, const float* source, uint32_t ld, uint32_t cols, const float* norm, uint32_t mask,
              const uint32_t* which, uint32_t m) {
   const bool alone = m >= w.ranks;
   for (uint32_t i = alone ? w.rank : 0; i < m; i += alone ? w.ranks : 1) {
-    const float* x = normalised(w, s, source + (which ? which[i] : i) * s.ldWide, cols, norm);
+    const float* x = normalised(w, s, source + (which ? which[i] : i) * ld, cols, norm);
     const Range blocks = share(padded(cols) / kVectorPad, w.rank, w.ranks);
     prepareActs(w.ops, acts, mask, x, cols, i, alone ? Range{0, cols} : Range{blocks.begin * kVectorPad, blocks.end * kVectorPad});
   }
@@ -146,22 +151,22 @@ ActsSet& prepareOwn(const Worker& w, State& s, const float* x, const float* norm
   return s.own[w.rank];
 }
 
-void apply(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* out, Range tiles) {
-  applyLinear(w.ops, l, acts, out, s.partial, s.ldWide, tiles);
+void apply(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* out, uint32_t ld, Range tiles) {
+  applyLinear(w.ops, l, acts, out, s.partial, ld, tiles);
 }
 
 // x += layer(prepared), in pieces of rows; by columns: this member's sums.
-void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* y) {
+void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float* y, uint32_t ld) {
   const Pieces pieces = Pieces::of(l.rows, kMostStreams, w.ranks);
   w.eachPiece(pieces.count(), [&](uint32_t piece) {
     const Range tiles = pieces[piece];
-    apply(w, s, acts, l, y, tiles);
+    apply(w, s, acts, l, y, ld, tiles);
     for (uint32_t m = 0; m < s.m; m++) {
-      float* x = s.x + m * s.ldWide + l.firstRow;
+      float* x = s.x + m * s.ldDim + l.firstRow;
       float* sums = s.sums + (m * s.model->ranks + s.model->rank) * s.ldSums;
       for (uint32_t i = tiles.begin * TILE_ROWS; i < tiles.end * TILE_ROWS; i++) {
-        if (l.byColumns) sums[i] = y[m * s.ldWide + i];
-        else x[i] += y[m * s.ldWide + i];
+        if (l.byColumns) sums[i] = y[m * ld + i];
+        else x[i] += y[m * ld + i];
       }
     }
   });
@@ -171,7 +176,7 @@ void addOutput(const Worker& w, State& s, ActsSet& acts, const Linear& l, float*
 void addSums(State& s, const Linear& l) {
   for (uint32_t m = 0; m < s.m; m++) {
     const float *p0 = s.sums + m * s.model->ranks * s.ldSums, *p1 = p0 + s.ldSums, *p2 = p1 + s.ldSums, *p3 = p2 + s.ldSums;
-    float* x = s.x + m * s.ldWide;
+    float* x = s.x + m * s.ldDim;
     for (uint32_t r = 0; r < l.rows; r++) {
       float y = s.model->ranks == 2 ? p0[r] + p1[r] : (p0[r] + p1[r]) + (p2[r] + p3[r]);
       if (l.rowScale) y = y * l.rowScale[r];
@@ -196,22 +201,21 @@ void qkv(const Worker& w, State& s, uint32_t layer) {
       for (uint32_t h = tiles.begin * TILE_ROWS / headDim; h < tiles.end * TILE_ROWS / headDim && h < heads; h++) work(m, h);
     }
   };
-  const auto rotate = [&](float* v, const float* norm, uint32_t m, uint32_t h) {
-    float* head = v + m * s.ldWide + h * headDim;
+  const auto rotate = [&](float* head, const float* norm, uint32_t m) {
     if (norm) w.ops.rmsNorm(head, head, norm, headDim, model.normEps);
     w.ops.rope(head, s.rope + m * headDim, headDim);
   };
   w.eachPiece(q.count() + kv.count(), [&](uint32_t piece) {
     if (piece < q.count()) {
-      apply(w, s, acts, *y.q, s.q, q[piece]);
-      eachHead(q[piece], headsOf(s, *y.q), [&](uint32_t m, uint32_t h) { rotate(s.q, y.qNorm, m, h); });
+      apply(w, s, acts, *y.q, s.q, s.ldDim, q[piece]);
+      eachHead(q[piece], headsOf(s, *y.q), [&](uint32_t m, uint32_t h) { rotate(s.q + m * s.ldDim + h * headDim, y.qNorm, m); });
     } else {
       const Range tiles = kv[piece - q.count()];
-      apply(w, s, acts, *y.k, s.k, tiles);
-      apply(w, s, acts, *y.v, s.v, tiles);
+      apply(w, s, acts, *y.k, s.k, s.ldKv, tiles);
+      apply(w, s, acts, *y.v, s.v, s.ldKv, tiles);
       eachHead(tiles, headsOf(s, *y.k), [&](uint32_t m, uint32_t h) {
-        rotate(s.k, y.kNorm, m, h);
-        const size_t at = m * s.ldWide + h * headDim;
+        const size_t at = m * s.ldKv + h * headDim;
+        rotate(s.k + at, y.kNorm, m);
         storeKv(kvTypeOf(s), kvOf(s, s.rows[m], layer, h), s.rows[m].position, headDim, s.k + at, s.v + at);
       });
     }
@@ -226,12 +230,12 @@ void attention(const Worker& w, State& s, uint32_t layer) {
   const bool fused = s.outFused;
   w.eachPiece(s.m * heads, [&](uint32_t piece) {
     const uint32_t m = piece / heads, kvHead = piece % heads;
-    const size_t at = m * s.ldWide + kvHead * headGroup(model);
+    const size_t at = m * s.ldDim + kvHead * headGroup(model);
     w.ops.attend[model.kvType](s.attended + y.q->firstRow + at, s.q + at, model.nHeads / model.nHeadsKv, kvOf(s, s.rows[m], layer, kvHead),
                                s.rows[m].position, model.headDim, s.scratch[w.rank] + s.ldWide);
     if (fused) {
       const uint32_t begin = y.q->firstRow + kvHead * headGroup(model);
-      prepareActs(w.ops, s.acts, mask, s.attended + m * s.ldWide, s.headRows, m, {begin, begin + headGroup(model)});
+      prepareActs(w.ops, s.acts, mask, s.attended + m * s.ldDim, s.headRows, m, {begin, begin + headGroup(model)});
     }
   });
 }
@@ -241,13 +245,13 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
   const Layer& y = model.layers[layer];
   const auto mask = [&](const Linear* l) { return s.acts.mask(*l); };
   switch (stage) {
-    case Stage::attnInput: return prepare(w, s, s.acts, s.x, model.dim, y.attnNorm, mask(y.q) | mask(y.k) | mask(y.v), nullptr, s.m);
+    case Stage::attnInput: return prepare(w, s, s.acts, s.x, s.ldDim, model.dim, y.attnNorm, mask(y.q) | mask(y.k) | mask(y.v), nullptr, s.m);
     case Stage::qkv: return qkv(w, s, layer);
     case Stage::attention: return attention(w, s, layer);
-    case Stage::outInput: return prepare(w, s, s.acts, s.attended, s.headRows, y.attnSubNorm, mask(y.o), nullptr, s.m);
-    case Stage::out: return addOutput(w, s, s.acts, *y.o, s.q);
+    case Stage::outInput: return prepare(w, s, s.acts, s.attended, s.ldDim, s.headRows, y.attnSubNorm, mask(y.o), nullptr, s.m);
+    case Stage::out: return addOutput(w, s, s.acts, *y.o, s.q, s.ldDim);
     case Stage::outSum: return addSums(s, *y.o);
-    case Stage::ffnInput: return prepare(w, s, s.acts, s.x, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
+    case Stage::ffnInput: return prepare(w, s, s.acts, s.x, s.ldDim, model.dim, y.ffnNorm, mask(y.gate) | mask(y.up), nullptr, s.m);
     case Stage::gateUp: {
       const bool fused = s.downFused;
       ActsSet& acts = s.m == 1 ? prepareOwn(w, s, s.x, y.ffnNorm, mask(y.gate) | mask(y.up)) : s.acts;
@@ -255,25 +259,25 @@ void layerStage(const Worker& w, State& s, uint32_t layer, Stage stage) {
       float *const gate = s.gate + y.gate->firstRow, *const up = s.up + y.up->firstRow;
       return w.eachPiece(pieces.count(), [&](uint32_t piece) {
         const Range tiles = pieces[piece];
-        apply(w, s, acts, *y.gate, gate, tiles);
-        apply(w, s, acts, *y.up, up, tiles);
+        apply(w, s, acts, *y.gate, gate, s.ldHidden, tiles);
+        apply(w, s, acts, *y.up, up, s.ldHidden, tiles);
         const uint32_t begin = tiles.begin * TILE_ROWS, n = (tiles.end - tiles.begin) * TILE_ROWS;
         for (uint32_t m = 0; m < s.m; m++) {
-          w.ops.gatedUnit(gate + m * s.ldWide + begin, up + m * s.ldWide + begin, n, static_cast<Activation>(model.activation));
+          w.ops.gatedUnit(gate + m * s.ldHidden + begin, up + m * s.ldHidden + begin, n, static_cast<Activation>(model.activation));
           const uint32_t first = y.gate->firstRow + begin;
-          if (fused) prepareActs(w.ops, s.downActs, s.downActs.mask(*y.down), s.gate + m * s.ldWide, model.hiddenDim, m, {first, first + n});
+          if (fused) prepareActs(w.ops, s.downActs, s.downActs.mask(*y.down), s.gate + m * s.ldHidden, model.hiddenDim, m, {first, first + n});
         }
       });
     }
-    case Stage::downInput: return prepare(w, s, s.downActs, s.gate, model.hiddenDim, y.ffnSubNorm, s.downActs.mask(*y.down), nullptr, s.m);
-    case Stage::down: return addOutput(w, s, s.downActs, *y.down, s.up);
+    case Stage::downInput: return prepare(w, s, s.downActs, s.gate, s.ldHidden, model.hiddenDim, y.ffnSubNorm, s.downActs.mask(*y.down), nullptr, s.m);
+    case Stage::down: return addOutput(w, s, s.downActs, *y.down, s.up, s.ldHidden);
     case Stage::downSum: return addSums(s, *y.down);
   }
 }
 
 void embed(const Worker& w, State& s) {
   for (uint32_t m = w.rank; m < s.m; m += w.ranks) {
-    if (s.model->embedding) gatherRow(*s.model->embedding, s.rows[m].token, s.x + m * s.ldWide);
+    if (s.model->embedding) gatherRow(*s.model->embedding, s.rows[m].token, s.x + m * s.ldDim);
     ropeAngles(s.frequencies, s.ropeAttention, s.model->headDim, s.rows[m].position, s.rope + m * s.model->headDim);
   }
 }
@@ -316,9 +320,9 @@ void forwardStep(uint32_t step, uint32_t rank, uint32_t ranks, uint32_t* tickets
   const Linear& head = *model.head;
   if (s.nWanted > 1 && step == layersEnd) {
     s.acts.use(s.nWanted);  // every worker writes the same
-    return prepare(w, s, s.acts, s.x, model.dim, model.norm, s.acts.mask(head), s.wanted, s.nWanted);
+    return prepare(w, s, s.acts, s.x, s.ldDim, model.dim, model.norm, s.acts.mask(head), s.wanted, s.nWanted);
   }
-  ActsSet& acts = s.nWanted == 1 ? prepareOwn(w, s, s.x + s.wanted[0] * s.ldWide, model.norm, s.acts.mask(head)) : s.acts;
+  ActsSet& acts = s.nWanted == 1 ? prepareOwn(w, s, s.x + s.wanted[0] * s.ldDim, model.norm, s.acts.mask(head)) : s.acts;
   const Pieces pieces = Pieces::of(head.rows, kMostStreams, w.ranks);
   w.eachPiece(pieces.count(), [&](uint32_t piece) { applyLinear(w.ops, head, acts, s.logits + head.firstRow, nullptr, s.ldLogits, pieces[piece]); });
 }
@@ -332,20 +336,20 @@ const Exchange* exchangeAfter(uint32_t step) {
     exchange = {static_cast<uint32_t>(how), values, ld, m, l.firstRow, l.firstRow + l.rows, width};
     return &exchange;
   };
-  const auto allGather = [&](float* values, const Linear& l, uint32_t width) { return after(Collective::allGather, values, s.ldWide, s.m, l, width); };
+  const auto allGather = [&](float* values, uint32_t ld, const Linear& l, uint32_t width) { return after(Collective::allGather, values, ld, s.m, l, width); };
   const auto sums = [&] {
     const uint32_t begin = model.rank * s.ldSums, width = model.ranks * s.ldSums;
     return after(Collective::allGather, s.sums, width, s.m, {.rows = model.dim, .firstRow = begin}, width);
   };
   const uint32_t layersEnd = 1 + model.nLayers * s.nStages;
-  if (step == 0) return after(Collective::broadcast, s.x, s.ldWide, s.m, {.rows = model.dim}, model.dim);
+  if (step == 0) return after(Collective::broadcast, s.x, s.ldDim, s.m, {.rows = model.dim}, model.dim);
   if (step >= layersEnd) return s.nWanted > 1 && step == layersEnd ? nullptr : after(Collective::gather, s.logits, s.ldLogits, s.nWanted, *model.head, model.vocabSize);
   const Layer& y = model.layers[(step - 1) / s.nStages];
   switch (s.stages[(step - 1) % s.nStages]) {
-    case Stage::attention: return y.o->byColumns ? nullptr : allGather(s.attended, *y.q, s.headRows);
-    case Stage::out: return y.o->byColumns ? sums() : allGather(s.x, *y.o, model.dim);
-    case Stage::gateUp: return y.down->byColumns ? nullptr : allGather(s.gate, *y.gate, model.hiddenDim);
-    case Stage::down: return y.down->byColumns ? sums() : allGather(s.x, *y.down, model.dim);
+    case Stage::attention: return y.o->byColumns ? nullptr : allGather(s.attended, s.ldDim, *y.q, s.headRows);
+    case Stage::out: return y.o->byColumns ? sums() : allGather(s.x, s.ldDim, *y.o, model.dim);
+    case Stage::gateUp: return y.down->byColumns ? nullptr : allGather(s.gate, s.ldHidden, *y.gate, model.hiddenDim);
+    case Stage::down: return y.down->byColumns ? sums() : allGather(s.x, s.ldDim, *y.down, model.dim);
     default: return nullptr;
   }
 }
