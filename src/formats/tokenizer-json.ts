@@ -1,6 +1,6 @@
 /**
- * Hugging Face's tokenizer.json, read and written. Most of it are the vocabulary and its merges, a hundred thousand texts and
- * more: those never become JavaScript's strings, nor does the file as a whole.
+ * Hugging Face's tokenizer.json, read and written. Most of it is the vocabulary and its merges, a hundred thousand texts and
+ * more: where it is read they never become JavaScript's strings, nor does the file as a whole.
  */
 import { BadModelFileError } from '../errors.js';
 import { largeBytes } from '../platform/platform.js';

@@ -29,8 +29,8 @@ export class VocabularyBuilder {
   /** A piece: UTF-8 in `source` from `begin` to `end`. Of those that share an id the last counts. */
   add(source: Uint8Array, begin: number, end: number, id: number): void {
     if (id >= this.ends.length) {
-      this.begins = larger(this.begins, 2 * id);
-      this.ends = larger(this.ends, 2 * id);
+      this.begins = larger(this.begins, 2 * (id + 1));
+      this.ends = larger(this.ends, 2 * (id + 1));
     }
     this.begins[id] = 1 + this.at;
     for (let i = begin; i < end; i++) this.bytes[this.at++] = source[i]!;
