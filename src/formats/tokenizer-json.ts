@@ -236,7 +236,6 @@ export function writeTokenizerJson({ model, ...rest }: { model: object; [step: s
 class Writer {
   private room = largeBytes(1 << 20);
   private length = 0;
-  private readonly encoder = new TextEncoder();
 
   add(text: string): void {
     while (this.length + 3 * text.length > this.room.length) {
@@ -244,7 +243,7 @@ class Writer {
       larger.set(this.room.subarray(0, this.length));
       this.room = larger;
     }
-    this.length += this.encoder.encodeInto(text, this.room.subarray(this.length)).written;
+    this.length += encoder.encodeInto(text, this.room.subarray(this.length)).written;
   }
 
   get bytes(): Uint8Array { return this.room.subarray(0, this.length); }
